@@ -23,7 +23,7 @@ class Proposals:
 
     mask_probs: Tensor  # (Q, h, w) float in [0, 1], probability that a pixel belongs to the mask
     scores: Tensor  # (Q,) float in [0, 1], objectness: 1 - p(no object)
-    embeddings: Tensor | None = None  # (Q, D), what stage 1 says in CLIP's space; none if it is mute
+    embeddings: Tensor | None = None  # (Q, D) in CLIP space; none if stage 1 is mute
     no_object: Tensor | None = None  # (D,), the learned no-object vector that goes with them
 
     def __post_init__(self) -> None:
