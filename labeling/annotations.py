@@ -1,0 +1,106 @@
+"""Ground truth of COCO instances as mask-noun pairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from maskclip.pairs import Pair
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One object of a photo."""
+
+    mask: np.ndarray  # (H, W) bool
+    name: str
+    crowd: bool
+
+
+@dataclass(frozen=True)
+class AnnotatedPhoto:
+    """A photo with its objects, in the order of the file."""
+
+    file_name: str
+    size_hw: tuple[int, int]
+    instances: tuple[Instance, ...]
+
+
+def photo_key(name: str) -> str:
+    """What says that two files are the same COCO photo: its number, without zeros and suffix."""
+    stem = Path(name).stem
+    return str(int(stem)) if stem.isdecimal() else stem
+
+
+def read_photo_list(path: str | Path) -> frozenset[str]:
+    """A file with one photo name a line -> the keys of these photos."""
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return frozenset(photo_key(line.strip()) for line in lines if line.strip())
+
+
+def coco_names(instances: str | Path) -> list[str]:
+    """The category names of a COCO instances file, by category id."""
+    categories = _read_json(instances)["categories"]
+    return [category["name"] for category in sorted(categories, key=lambda one: one["id"])]
+
+
+def coco_photos(instances: str | Path) -> Iterator[AnnotatedPhoto]:
+    """Every photo of a COCO instances file with its masks; masks without a pixel are left out."""
+    content = _read_json(instances)
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    by_photo: dict[int, list[dict]] = {photo["id"]: [] for photo in content["images"]}
+    for annotation in content["annotations"]:
+        by_photo[annotation["image_id"]].append(annotation)
+    for photo in content["images"]:
+        size_hw = photo["height"], photo["width"]
+        found = [
+            Instance(mask, names[annotation["category_id"]], bool(annotation.get("iscrowd")))
+            for annotation in by_photo[photo["id"]]
+            if (mask := segmentation_mask(annotation["segmentation"], size_hw)).any()
+        ]
+        yield AnnotatedPhoto(photo["file_name"], size_hw, tuple(found))
+
+
+def coco_pairs(instances: str | Path, leave_out: Collection[str] = ()) -> Iterator[Pair]:
+    """A pair for every mask with its category's name; crowds and photos of ``leave_out`` are not.
+
+    ``leave_out`` holds photo keys (``photo_key``). ``proposal`` is the mask's place among the
+    photo's masks, crowds not counted.
+    """
+    for photo in coco_photos(instances):
+        if photo_key(photo.file_name) in leave_out:
+            continue
+        single = [instance for instance in photo.instances if not instance.crowd]
+        for index, instance in enumerate(single):
+            yield Pair.from_mask(
+                instance.mask, image=photo.file_name, noun=instance.name, proposal=index
+            )
+
+
+def segmentation_mask(segmentation: list | dict, size_hw: tuple[int, int]) -> np.ndarray:
+    """COCO polygons, uncompressed or compressed RLE -> (H, W) bool."""
+    height, width = size_hw
+    if isinstance(segmentation, list):
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return np.zeros(size_hw, dtype=bool)
+        rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    elif isinstance(segmentation["counts"], list):
+        rle = coco_mask.frPyObjects(segmentation, height, width)
+    else:
+        rle = segmentation
+    return coco_mask.decode(rle).astype(bool)
+
+
+def _read_json(path: str | Path) -> dict[str, Any]:
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    missing = [key for key in ("images", "annotations", "categories") if key not in content]
+    if missing:
+        raise ValueError(f"{path} must be COCO instances JSON, it lacks {missing}")
+    return content
