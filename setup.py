@@ -63,7 +63,7 @@ setup(
     install_requires=REQUIRED + DETECTRON2,
     extras_require={
         "hub": ["hf-xet>=1.8,<2"],  # faster downloads from the hub
-        "ray": ["ray[data]>=2.40"],
+        "ray": ["ray[data]>=2.60,<2.61"],
         "dev": ["pytest>=9.2,<10", "ruff>=0.17.5,<0.18"],
     },
 )
