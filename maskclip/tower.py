@@ -1,0 +1,221 @@
+"""CLIP's image tower, told which patches lie outside the mask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer as OpenClipViT
+from timm.layers import HybridEmbed
+from timm.models import VisionTransformer as TimmViT
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PROMPT_STD = 0.02  # of the prompts' initial values (SPEC 3)
+
+
+class MaskPromptedTower(nn.Module):
+    """Wraps an open_clip image tower; patches outside the mask become learned prompts.
+
+    N: crops, S: their side, P: patches (h * w), E: tower width, D: embedding size, L: prompted
+    layers, F: channels of a hybrid's trunk. ``depth`` 0 has no prompts, ignores the masks, and
+    takes any tower. Batch norms keep the statistics they were loaded with, in training too: the
+    trunks come with theirs folded in, and batches of crops of one photo are no sample.
+
+    Raises:
+        ValueError: ``depth`` prompts do not fit the tower.
+    """
+
+    def __init__(self, visual: nn.Module, depth: int = 0) -> None:
+        super().__init__()
+        self.visual = visual
+        self.depth = depth
+        self.tokens = None if depth == 0 and not _has_trunk(visual) else token_path(visual)
+        self.prompts = None
+        if depth < 0:
+            raise ValueError(f"depth must be 0 (no prompts) or more, got {depth}")
+        if depth:
+            self._add_prompts(depth)
+
+    def _add_prompts(self, depth: int) -> None:
+        layers = len(self.tokens.blocks)
+        if depth > layers:
+            raise ValueError(f"prompt depth {depth} exceeds the {layers} blocks of the tower")
+        shape = (depth, math.prod(self.tokens.grid), self.tokens.width)
+        self.prompts = nn.Parameter(PROMPT_STD * torch.randn(shape))  # (L, P, E)
+
+    def train(self, mode: bool = True) -> MaskPromptedTower:
+        """Switch dropout on or off; batch norms stay as they are."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def forward(self, crops: Tensor, crop_masks: Tensor) -> Tensor:
+        """(N, 3, S, S) normalised crops and (N, S, S) bool masks -> (N, D) embeddings."""
+        if self.depth == 0:
+            # Many towers cannot take zero crops: they see a blank one, which is dropped again.
+            some = crops if len(crops) else crops.new_zeros(1, *crops.shape[1:])
+            embeddings = self.visual(some)
+            return (embeddings[0] if isinstance(embeddings, tuple) else embeddings)[: len(crops)]
+        return self._encode(self.tokens.project(crops), crop_masks)
+
+    def trunk_features(self, crops: Tensor) -> Tensor:
+        """(N, 3, S, S) normalised crops -> (N, F, h, w), what a hybrid's trunk makes of them."""
+        self._need_trunk()
+        return self.tokens.trunk_features(crops)
+
+    def forward_features(self, features: Tensor, crop_masks: Tensor) -> Tensor:
+        """(N, F, h, w) trunk features and (N, S, S) bool masks -> (N, D) embeddings."""
+        self._need_trunk()
+        return self._encode(self.tokens.project_features(features), crop_masks)
+
+    def _need_trunk(self) -> None:
+        if not _has_trunk(self.visual):
+            raise ValueError("this tower has no convolutional trunk: only hybrid towers have one")
+
+    def _encode(self, patches: Tensor, crop_masks: Tensor) -> Tensor:
+        """(N, P, E) patches and (N, S, S) masks -> (N, D)."""
+        tokens = self.tokens
+        if self.depth == 0:
+            sequence = tokens.begin(patches)
+            for block in tokens.blocks:
+                sequence = block(sequence)
+            return tokens.finish(sequence)
+        inside = inside_patches(crop_masks, tokens.cell, tokens.grid)  # (N, P, 1)
+        prompts = self.prompts.to(patches.dtype)
+        sequence = tokens.begin(torch.where(inside, patches, prompts[0]))  # (N, X + P, E)
+        for layer, block in enumerate(tokens.blocks, start=1):
+            sequence = block(sequence)
+            if layer < self.depth:
+                special, patches = sequence.split([tokens.prefix, math.prod(tokens.grid)], dim=1)
+                sequence = torch.cat([special, torch.where(inside, patches, prompts[layer])], dim=1)
+        return tokens.finish(sequence)
+
+
+def inside_patches(crop_masks: Tensor, cell: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """(N, S, S) bool masks -> (N, P, 1) bool: patches with any pixel of the mask in their cell."""
+    height, width = cell[0] * grid[0], cell[1] * grid[1]
+    if crop_masks.ndim != 3 or crop_masks.shape[1] < height or crop_masks.shape[2] < width:
+        expected, got = f"(N, {height}, {width})", tuple(crop_masks.shape)
+        raise ValueError(f"crop_masks must be at least {expected} for this tower, got {got}")
+    pixels = crop_masks[:, None, :height, :width].float()
+    return (F.max_pool2d(pixels, cell) > 0).flatten(2).mT  # (N, P, 1)
+
+
+def token_path(visual: nn.Module) -> OpenClipTokens | TimmTokens:
+    """The way of a tower's tokens from patches to embedding, which mask prompts step into.
+
+    Raises:
+        ValueError: the tower has no patches, or is not read out at a class token.
+    """
+    if isinstance(visual, OpenClipViT):
+        return OpenClipTokens(visual)
+    if isinstance(visual, TimmModel) and isinstance(visual.trunk, TimmViT):
+        return TimmTokens(visual)
+    kind = type(getattr(visual, "trunk", visual)).__name__
+    raise ValueError(
+        f"mask prompts need a vision transformer with a class token, got a {kind}: "
+        "set prompt_depth to 0 to use this tower without them"
+    )
+
+
+def _has_trunk(visual: nn.Module) -> bool:
+    embed = getattr(getattr(visual, "trunk", None), "patch_embed", None)
+    return isinstance(embed, HybridEmbed)
+
+
+def _refuse_pool(pool: str) -> None:
+    raise ValueError(
+        f"mask prompts need a tower that is read out at its class token, got pool type {pool!r}: "
+        "set prompt_depth to 0 to use this tower without them"
+    )
+
+
+class OpenClipTokens:
+    """Tokens of open_clip's own VisionTransformer (OpenAI's and LAION's layouts).
+
+    Patch dropout is left out: prompts need every patch in its place. It is off in evaluation.
+    """
+
+    prefix = 1  # tokens before the patches
+
+    def __init__(self, visual: OpenClipViT) -> None:
+        if visual.attn_pool is not None or visual.pool_type != "tok":
+            _refuse_pool("attentional" if visual.attn_pool is not None else visual.pool_type)
+        self.visual = visual
+        self.grid: tuple[int, int] = tuple(visual.grid_size)
+        self.cell: tuple[int, int] = tuple(visual.patch_size)
+        self.width: int = visual.conv1.out_channels
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The transformer's blocks, first to last."""
+        return self.visual.transformer.resblocks
+
+    def project(self, crops: Tensor) -> Tensor:
+        """(N, 3, S, S) -> (N, P, E)."""
+        return self.visual.conv1(crops).flatten(2).mT
+
+    def begin(self, patches: Tensor) -> Tensor:
+        """(N, P, E) patches -> (N, 1 + P, E), what the first block reads."""
+        visual = self.visual
+        special = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
+        sequence = torch.cat([special, patches], dim=1)  # (N, 1 + P, E)
+        return visual.ln_pre(sequence + visual.positional_embedding.to(patches.dtype))
+
+    def finish(self, sequence: Tensor) -> Tensor:
+        """(N, 1 + P, E), what the last block wrote -> (N, D)."""
+        visual = self.visual
+        if visual.final_ln_after_pool:
+            pooled = visual.ln_post(sequence[:, 0])  # (N, E)
+        else:
+            pooled = visual.ln_post(sequence)[:, 0]  # (N, E)
+        return pooled if visual.proj is None else pooled @ visual.proj
+
+
+class TimmTokens:
+    """Tokens of a timm VisionTransformer, plain or hybrid, inside open_clip's TimmModel."""
+
+    def __init__(self, visual: TimmModel) -> None:
+        trunk = visual.trunk
+        if trunk.global_pool != "token" or trunk.attn_pool is not None:
+            _refuse_pool(trunk.global_pool or "none")
+        if trunk.dynamic_img_size:
+            raise ValueError("towers of changing size (timm's dynamic_img_size) are not supported")
+        self.visual = visual
+        self.prefix: int = trunk.num_prefix_tokens
+        self.grid: tuple[int, int] = tuple(trunk.patch_embed.grid_size)
+        self.cell: tuple[int, int] = tuple(trunk.patch_embed.feat_ratio(as_scalar=False))
+        self.width: int = trunk.embed_dim
+
+    @property
+    def blocks(self) -> Sequence[nn.Module]:
+        """The transformer's blocks, first to last."""
+        return self.visual.trunk.blocks
+
+    def trunk_features(self, crops: Tensor) -> Tensor:
+        """(N, 3, S, S) -> (N, F, h, w)."""
+        features = self.visual.trunk.patch_embed.backbone(crops)
+        return features[-1] if isinstance(features, (list, tuple)) else features
+
+    def project_features(self, features: Tensor) -> Tensor:
+        """(N, F, h, w) -> (N, P, E)."""
+        return self.visual.trunk.patch_embed.proj(features).flatten(2).mT
+
+    def project(self, crops: Tensor) -> Tensor:
+        """(N, 3, S, S) -> (N, P, E)."""
+        return self.visual.trunk.patch_embed(crops)
+
+    def begin(self, patches: Tensor) -> Tensor:
+        """(N, P, E) patches -> (N, X + P, E), what the first block reads."""
+        trunk = self.visual.trunk
+        return trunk.norm_pre(trunk._pos_embed(patches))
+
+    def finish(self, sequence: Tensor) -> Tensor:
+        """(N, X + P, E), what the last block wrote -> (N, D)."""
+        trunk = self.visual.trunk
+        return self.visual.head(trunk.forward_head(trunk.norm(sequence)))
