@@ -6,8 +6,8 @@ import copy
 from collections.abc import Callable
 
 import torch
-from open_clip import TextTransformer
 from open_clip.hf_model import ClsLastHiddenStatePooler, ClsPooler, HFTextEncoder, MeanPooler
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 
 PAD_BLIND_POOLERS = (MeanPooler, ClsPooler, ClsLastHiddenStatePooler)
