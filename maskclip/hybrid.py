@@ -1,4 +1,4 @@
-"""Small hybrid image towers: a MobileNetV2 trunk whose feature map becomes a transformer's tokens."""
+"""Hybrid image towers: the feature map of a MobileNetV2 trunk becomes a transformer's tokens."""
 
 from __future__ import annotations
 

@@ -1,0 +1,175 @@
+"""CLIP that encodes masked regions as well as names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import open_clip
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskclip.names import parse_names
+from maskclip.templates import load_templates
+from maskclip.text import TextEncoder
+from maskclip.tower import MaskPromptedTower
+
+BACKGROUNDS = ("mean", "attenuate", "blur", "keep")
+PACKAGE = "package:"  # prefix of a text tower that lies in an installed Python package
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """What a MaskClip is made of, and how its crops are to be made.
+
+    Raises:
+        ValueError: a value that is not among the possible ones.
+    """
+
+    name: str = ""  # as asked for, e.g. ViT-B-16/openai
+    # An open_clip model configuration (embed_dim, vision_cfg, text_cfg, quick_gelu). A text tower
+    # from a Python package has hf_model_name "package:<package>/<folder>"; it is never stored.
+    model: dict[str, Any] = field(default_factory=dict)
+    prompt_depth: int = 0  # L, 0 = no mask prompts
+    mask_prompts: bool = True  # False leaves prompts that are there unused
+    templates: str = "vild"
+    background: str = "mean"  # of a crop, outside the mask: mean | attenuate | blur | keep
+    background_strength: float = 0.5  # what is left of the background's contrast with attenuate
+    mean: tuple[float, float, float] = (
+        open_clip.OPENAI_DATASET_MEAN
+    )  # of RGB in [0, 1]; also the fill colour
+    std: tuple[float, float, float] = open_clip.OPENAI_DATASET_STD
+    text_sha256: str = ""  # of the weights of a text tower from a package, checked when loaded
+
+    def __post_init__(self) -> None:
+        if self.prompt_depth < 0:
+            raise ValueError(f"prompt_depth must be 0 or more, got {self.prompt_depth}")
+        if self.background not in BACKGROUNDS:
+            known = ", ".join(BACKGROUNDS)
+            raise ValueError(f"background must be one of {known}, got {self.background!r}")
+        if not 0 <= self.background_strength <= 1:
+            raise ValueError(
+                f"background_strength must be in [0, 1], got {self.background_strength}"
+            )
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError("mean and std must be three numbers each, std above 0")
+
+    @property
+    def text_is_packaged(self) -> bool:
+        """Whether the text tower lies in an installed package, and so not in checkpoints."""
+        name = self.model.get("text_cfg", {}).get("hf_model_name") or ""
+        return name.startswith(PACKAGE)
+
+
+class MaskClip(nn.Module):
+    """Both towers of a CLIP, the image tower mask-prompted, the text tower locked.
+
+    N: crops, S: their side, D: embedding size, K: synonyms of all names.
+
+    A state dict holds ``tower.*`` (with ``tower.prompts`` where there are any),
+    ``log_logit_scale`` and, unless the text tower comes from a package, ``text.*``. Gradients flow
+    into the tower and ``log_logit_scale``: inference wants ``torch.no_grad()`` around it.
+    """
+
+    def __init__(
+        self, config: ClipConfig, model: nn.Module, tokenizer: Callable[..., Tensor]
+    ) -> None:
+        """A configuration, the open_clip CustomTextCLIP it describes, and its tokenizer."""
+        super().__init__()
+        self.config = config
+        self.tower = MaskPromptedTower(model.visual, config.prompt_depth)
+        self.log_logit_scale = model.logit_scale
+        model.text.requires_grad_(False)
+        model.text.eval()
+        self._locked_text = []  # a list hides the packaged tower from state_dict and parameters
+        if config.text_is_packaged:
+            self._locked_text.append(model.text)
+        else:
+            self.text = model.text
+        self.text_encoder = TextEncoder(model, tokenizer)
+        self._memo: tuple[tuple, Tensor, Tensor] | None = None  # the last names' embeddings
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(config, name))[:, None, None]  # (3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
+        self.eval()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskClip:
+        """``to``, ``half`` and the like also reach the hidden text tower."""
+        for text in self._locked_text:
+            text._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    @property
+    def side(self) -> int:
+        """S, the side of the crops that the tower takes."""
+        size = self.tower.visual.image_size
+        return int(size[0] if isinstance(size, Sequence) else size)
+
+    @property
+    def embed_dim(self) -> int:
+        """D."""
+        return int(self.config.model["embed_dim"])
+
+    @property
+    def fill_colour(self) -> Tensor:
+        """(3,) RGB in 0-255, what the outside of a mask is filled with: the mean colour."""
+        return 255 * torch.tensor(self.config.mean)
+
+    @property
+    def logit_scale(self) -> float:
+        """What cosines are multiplied with: the exponential of ``log_logit_scale``."""
+        return float(self.log_logit_scale.detach().exp())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the towers are."""
+        return self.log_logit_scale.device
+
+    @property
+    def text_fingerprint(self) -> str:
+        """SHA-256 of all that text embeddings depend on: the text tower and its tokenizer."""
+        return self.text_encoder.fingerprint
+
+    def normalise(self, crops: Tensor) -> Tensor:
+        """(N, 3, S, S) RGB in 0-255 -> (N, 3, S, S), what the tower reads."""
+        return (crops.to(self.mean) / 255 - self.mean) / self.std
+
+    def encode_regions(self, crops: Tensor, crop_masks: Tensor, *, batch_size: int = 32) -> Tensor:
+        """(N, 3, S, S) RGB in 0-255 and (N, S, S) bool masks -> (N, D) unit length.
+
+        The crops go through the tower ``batch_size`` at a time, so that memory is bounded.
+        """
+        self._check_crops(crops, crop_masks)
+        if not self.config.mask_prompts:
+            crop_masks = torch.ones_like(crop_masks)
+        chunks = [
+            self.tower(self.normalise(some.to(self.device)), masks.to(self.device))
+            for some, masks in zip(
+                crops.split(batch_size), crop_masks.split(batch_size), strict=True
+            )
+        ]
+        return F.normalize(torch.cat(chunks), dim=-1)  # (N, D)
+
+    def encode_names(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """C names, ``|`` between synonyms -> (K, D) unit length and (K,) int64, each one's name.
+
+        Equal names are merged, as by ``parse_names``, whose order is that of the name indices.
+        """
+        vocabulary = parse_names(names)
+        key = (vocabulary, self.config.templates, self.text_fingerprint, self.device)
+        if self._memo is None or self._memo[0] != key:
+            templates = load_templates(self.config.templates)
+            embeddings = self.text_encoder.encode_names(vocabulary, templates)  # (K, D)
+            owner = torch.tensor(vocabulary.owner, device=self.device)  # (K,)
+            self._memo = (key, embeddings, owner)
+        return self._memo[1].clone(), self._memo[2].clone()
+
+    def _check_crops(self, crops: Tensor, crop_masks: Tensor) -> None:
+        side = self.side
+        if crops.ndim != 4 or crops.shape[1:] != (3, side, side):
+            raise ValueError(f"crops must be (N, 3, {side}, {side}), got {tuple(crops.shape)}")
+        if crop_masks.shape != (len(crops), side, side):
+            expected, got = (len(crops), side, side), tuple(crop_masks.shape)
+            raise ValueError(f"crop_masks must be {expected} to match crops, got {got}")

