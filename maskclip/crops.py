@@ -292,7 +292,7 @@ def _mix(columns: Tensor, width: Tensor, taps_x: _Taps, taps_y: _Taps) -> Tensor
 
 
 def _weighted_rows(table: Tensor, taps: _Taps, first: Tensor) -> Tensor:
-    """(R, K), taps counted from each region's first row (n,) -> (n * S, K) weighted sums of rows."""
+    """(R, K), taps counted from each region's first row (n,) -> (n * S, K) weighted sums."""
     rows = (taps.index + first[:, None, None]).flatten(0, 1)  # (n * S, t)
     weight = taps.weight.flatten(0, 1).to(table.dtype)
     return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weight)
