@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pycocotools import mask as coco_mask
 
-from maskclip.whole_file import open_whole
+from proposal.whole_file import open_whole
 
 PAIR_SCHEMA = pa.schema(
     [

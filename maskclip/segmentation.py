@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 from torch.nn import functional as F
 
-from maskclip.whole_file import open_whole
+from proposal.whole_file import open_whole
 
 KINDS = ("overlay", "labels", "json", "masks", "embeddings")
 LISTED_NAMES = 10  # as many names ``repr`` lists

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that takes its name only once it is complete and on the disk.
+@contextmanager
+def open_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only once it is complete and on the disk.
 
-    When writing fails (Ctrl-C included) an older file of that name stays as it was.
+    When the block fails (Ctrl-C included) an older file of that name stays as it was.
     """
+    path = Path(path)
     draft = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         with draft.open("xb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """``open_whole`` for content that is at hand."""
+    with open_whole(path) as file:
+        file.write(content)
