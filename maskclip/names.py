@@ -80,8 +80,10 @@ def _split_synonyms(name: str, position: int) -> dict[str, str]:
         raise ValueError(f"name {position} must be a string, got {type(name).__name__}: {name!r}")
     if _is_blank(name):
         raise ValueError(f"name {position} is blank ({name!r}): delete it or write a name")
-    if any(unicodedata.category(character) == "Cs" for character in name):
-        raise ValueError(f"name {position} ({name!r}) is not valid unicode: write it in UTF-8")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"name {position} ({name!r}) is not text: write it in UTF-8") from error
     synonyms: dict[str, str] = {}
     for part in name.split("|"):
         if _is_blank(part):
