@@ -96,7 +96,8 @@ def from_openai_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
     renamed = {}
     for key, value in state.items():
         if key == "visual.mask_embedding":
-            renamed["tower.prompts"] = value
+            patches = len(state["visual.positional_embedding"]) - 1
+            renamed["tower.prompts"] = value.expand(-1, patches, -1)  # (L, 1 or P, E) -> (L, P, E)
         elif key == "logit_scale":
             renamed["log_logit_scale"] = value.reshape(())
         elif key.startswith("visual."):

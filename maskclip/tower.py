@@ -56,11 +56,11 @@ class MaskPromptedTower(nn.Module):
 
     def forward(self, crops: Tensor, crop_masks: Tensor) -> Tensor:
         """(N, 3, S, S) normalised crops and (N, S, S) bool masks -> (N, D) embeddings."""
+        if not len(crops):  # many towers cannot take that: they see a blank crop, dropped again
+            return self(crops.new_zeros(1, *crops.shape[1:]), _one_mask(crop_masks))[:0]
         if self.depth == 0:
-            # Many towers cannot take zero crops: they see a blank one, which is dropped again.
-            some = crops if len(crops) else crops.new_zeros(1, *crops.shape[1:])
-            embeddings = self.visual(some)
-            return (embeddings[0] if isinstance(embeddings, tuple) else embeddings)[: len(crops)]
+            embeddings = self.visual(crops)
+            return embeddings[0] if isinstance(embeddings, tuple) else embeddings
         return self._encode(self.tokens.project(crops), crop_masks)
 
     def trunk_features(self, crops: Tensor) -> Tensor:
@@ -71,6 +71,9 @@ class MaskPromptedTower(nn.Module):
     def forward_features(self, features: Tensor, crop_masks: Tensor) -> Tensor:
         """(N, F, h, w) trunk features and (N, S, S) bool masks -> (N, D) embeddings."""
         self._need_trunk()
+        if not len(features):
+            some = features.new_zeros(1, *features.shape[1:])
+            return self.forward_features(some, _one_mask(crop_masks))[:0]
         return self._encode(self.tokens.project_features(features), crop_masks)
 
     def _need_trunk(self) -> None:
@@ -94,6 +97,11 @@ class MaskPromptedTower(nn.Module):
                 special, patches = sequence.split([tokens.prefix, math.prod(tokens.grid)], dim=1)
                 sequence = torch.cat([special, torch.where(inside, patches, prompts[layer])], dim=1)
         return tokens.finish(sequence)
+
+
+def _one_mask(crop_masks: Tensor) -> Tensor:
+    """(0, S, S) masks -> a blank one, (1, S, S)."""
+    return crop_masks.new_zeros(1, *crop_masks.shape[1:])
 
 
 def inside_patches(crop_masks: Tensor, cell: tuple[int, int], grid: tuple[int, int]) -> Tensor:
@@ -184,8 +192,6 @@ class TimmTokens:
         trunk = visual.trunk
         if trunk.global_pool != "token" or trunk.attn_pool is not None:
             _refuse_pool(trunk.global_pool or "none")
-        if trunk.dynamic_img_size:
-            raise ValueError("towers of changing size (timm's dynamic_img_size) are not supported")
         self.visual = visual
         self.prefix: int = trunk.num_prefix_tokens
         self.grid: tuple[int, int] = tuple(trunk.patch_embed.grid_size)
@@ -208,11 +214,14 @@ class TimmTokens:
 
     def project(self, crops: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, P, E)."""
-        return self.visual.trunk.patch_embed(crops)
+        patches = self.visual.trunk.patch_embed(crops)
+        return patches.flatten(1, 2) if patches.ndim == 4 else patches
 
     def begin(self, patches: Tensor) -> Tensor:
         """(N, P, E) patches -> (N, X + P, E), what the first block reads."""
         trunk = self.visual.trunk
+        if trunk.dynamic_img_size:  # then timm adds positions to the grid, not to the sequence
+            patches = patches.unflatten(1, self.grid)
         return trunk.norm_pre(trunk._pos_embed(patches))
 
     def finish(self, sequence: Tensor) -> Tensor:
