@@ -1,0 +1,161 @@
+"""MaskFormer: one mask, with one guess at what it shows, per learned query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from proposal.backbones import BackboneConfig, build_backbone
+from proposal.pixel_decoder import PixelDecoder
+from proposal.query_grid import spread_queries
+from proposal.transformer_decoder import (
+    Mlp,
+    TransformerDecoder,
+    TransformerEncoder,
+    grid_positions,
+)
+
+TEMPERATURE = 100.0  # what cosines are multiplied by to become class logits
+CLASSIFIERS = ("objectness", "text")
+QUERY_INITS = ("normal", "grid")
+
+
+@dataclass(frozen=True)
+class MaskFormerConfig:
+    """Sizes of the network; the defaults are the published ones."""
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    hidden_dim: int = 256  # width of the transformer
+    dim_feedforward: int = 2048
+    conv_dim: int = 256  # width of the pixel decoder, a multiple of 32
+    mask_dim: int = 256  # of one pixel's embedding
+    num_queries: int = 100
+    nheads: int = 8
+    enc_layers: int = 0
+    dec_layers: int = 6
+    dropout: float = 0.1
+    classifier: str = "objectness"  # or "text": queries answer in CLIP's space
+    embed_dim: int = 512  # of CLIP's space; text only
+    class_hidden_dim: int = 1024  # of the classifier's hidden layer
+    query_init: str = "normal"  # or "grid": each query starts at a place of its own (small data)
+    short_side: int = 512  # of the resized image, as long as the long side stays within max_size
+    max_size: int = 2048
+    size_divisibility: int = 32
+    pixel_mean: tuple[float, ...] = (123.675, 116.28, 103.53)
+    pixel_std: tuple[float, ...] = (58.395, 57.12, 57.375)
+
+    def __post_init__(self) -> None:
+        if self.classifier not in CLASSIFIERS:
+            raise ValueError(f"classifier must be one of {CLASSIFIERS}, got {self.classifier!r}")
+        if self.query_init not in QUERY_INITS:
+            raise ValueError(f"query_init must be one of {QUERY_INITS}, got {self.query_init!r}")
+        if self.hidden_dim % self.nheads or self.hidden_dim % 4:
+            raise ValueError(
+                f"hidden_dim must be a multiple of 4 and of nheads = {self.nheads}, "
+                f"got {self.hidden_dim}"
+            )
+
+
+@dataclass(frozen=True)
+class MaskFormerOutput:
+    """What the queries say after one decoder layer. B: images, Q: queries, h x w: stride 4."""
+
+    mask_logits: Tensor  # (B, Q, h, w)
+    object_logits: Tensor | None = None  # (B, Q, 2): object, no object; classifier "objectness"
+    class_embeddings: Tensor | None = None  # (B, Q, D), not normalised; classifier "text"
+    auxiliary: tuple[MaskFormerOutput, ...] = ()  # of the earlier layers; only in training mode
+
+
+class MaskFormer(nn.Module):
+    """SPEC 1's network. B: images, Q: queries, E: width, D: size of CLIP's space, P = h * w."""
+
+    def __init__(self, config: MaskFormerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.hidden_dim
+        self.backbone = build_backbone(config.backbone)
+        channels = self.backbone.channels
+        self.pixel_decoder = PixelDecoder(channels, config.conv_dim, config.mask_dim)
+        # Equal widths need no projection, and published checkpoints then hold none.
+        equal = channels[-1] == width
+        self.input_proj = nn.Identity() if equal else nn.Conv2d(channels[-1], width, 1)
+        sizes = {"feedforward": config.dim_feedforward, "dropout": config.dropout}
+        self.encoder = TransformerEncoder(config.enc_layers, width, config.nheads, **sizes)
+        self.decoder = TransformerDecoder(config.dec_layers, width, config.nheads, **sizes)
+        self.query_embed = nn.Embedding(config.num_queries, width)
+        text = config.classifier == "text"
+        self.class_embed = Mlp(width, config.class_hidden_dim, config.embed_dim if text else 2)
+        self.mask_embed = Mlp(width, width, width, config.mask_dim)
+        if text:
+            self.no_object = nn.Parameter(torch.randn(config.embed_dim))
+            self.register_buffer("training_text_embeddings", torch.zeros(0, config.embed_dim))
+        self.reset_transformer()
+
+    @torch.no_grad()
+    def reset_transformer(self) -> None:
+        """Draw the transformer's weights anew, and place the queries as the config says."""
+        for part in (self.encoder, self.decoder):
+            for parameter in part.parameters():
+                if parameter.ndim > 1:
+                    nn.init.xavier_uniform_(parameter)
+        if self.config.query_init == "grid":
+            spread_queries(self.query_embed.weight, self.decoder, self.input_proj)
+
+    def forward(self, images: Tensor) -> MaskFormerOutput:
+        """(B, 3, H, W) normalised, padded images -> the last layer's output with the others'."""
+        maps = self.backbone(images)
+        pixel_embeddings = self.pixel_decoder(maps)  # (B, mask_dim, h, w)
+        memory = self.input_proj(maps[-1])  # (B, E, h, w) at stride 32
+        positions = grid_positions(*memory.shape[-2:], self.config.hidden_dim, memory.device)
+        memory = self.encoder(memory.flatten(2).mT, positions)  # (B, P, E)
+        queries = self.decoder(self.query_embed.weight, memory, positions)
+        if not self.training:
+            return self.answer(queries[-1], pixel_embeddings)
+        outputs = [self.answer(layer, pixel_embeddings) for layer in queries]
+        last = outputs.pop()
+        return MaskFormerOutput(
+            last.mask_logits, last.object_logits, last.class_embeddings, tuple(outputs)
+        )
+
+    def answer(self, queries: Tensor, pixel_embeddings: Tensor) -> MaskFormerOutput:
+        """(B, Q, E) queries, (B, mask_dim, h, w) -> masks and classes of one decoder layer."""
+        mask_embeddings = self.mask_embed(queries)  # (B, Q, mask_dim)
+        mask_logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, pixel_embeddings)
+        answers = self.class_embed(queries)  # (B, Q, 2) or (B, Q, D)
+        if self.config.classifier == "text":
+            return MaskFormerOutput(mask_logits, class_embeddings=answers)
+        return MaskFormerOutput(mask_logits, object_logits=answers)
+
+    def class_logits(self, output: MaskFormerOutput, text_embeddings: Tensor) -> Tensor:
+        """Output, (C, D) text embeddings -> (B, Q, C + 1); no-object is the last column."""
+        return class_logits(output.class_embeddings, text_embeddings, self.no_object)
+
+
+def class_logits(embeddings: Tensor, text_embeddings: Tensor, no_object: Tensor) -> Tensor:
+    """(..., D) embeddings, (C, D) texts, (D,) no-object -> (..., C + 1) scaled cosines."""
+    texts = torch.cat([text_embeddings, no_object[None]])  # (C + 1, D)
+    return TEMPERATURE * F.normalize(embeddings, dim=-1) @ F.normalize(texts, dim=-1).mT
+
+
+# A published name's beginning, and ours; the first that fits counts.
+PUBLISHED_PREFIXES = {
+    "backbone.": "backbone.body.",
+    "sem_seg_head.pixel_decoder.": "pixel_decoder.",
+    "sem_seg_head.predictor.transformer.": "",
+    "sem_seg_head.predictor.": "",
+    "clip_adapter.non_object_embedding": "no_object",
+}
+
+
+def published_key(name: str) -> str | None:
+    """Our name of a parameter of SPEC 7's checkpoints; None where this network has none of it.
+
+    Names alone are mapped: ``no_object`` is (D,) here and (1, D) there.
+    """
+    for theirs, ours in PUBLISHED_PREFIXES.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return None
