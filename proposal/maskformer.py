@@ -39,6 +39,7 @@ class MaskFormerConfig:
     dropout: float = 0.1
     classifier: str = "objectness"  # or "text": queries answer in CLIP's space
     embed_dim: int = 512  # of CLIP's space; text only
+    training_names: int = 0  # how many text embeddings of the training are kept; text only
     class_hidden_dim: int = 1024  # of the classifier's hidden layer
     query_init: str = "normal"  # or "grid": each query starts at a place of its own (small data)
     short_side: int = 512  # of the resized image, as long as the long side stays within max_size
@@ -91,7 +92,8 @@ class MaskFormer(nn.Module):
         self.mask_embed = Mlp(width, width, width, config.mask_dim)
         if text:
             self.no_object = nn.Parameter(torch.randn(config.embed_dim))
-            self.register_buffer("training_text_embeddings", torch.zeros(0, config.embed_dim))
+            texts = torch.zeros(config.training_names, config.embed_dim)
+            self.register_buffer("training_text_embeddings", texts)
         self.reset_transformer()
 
     @torch.no_grad()
@@ -129,9 +131,9 @@ class MaskFormer(nn.Module):
             return MaskFormerOutput(mask_logits, class_embeddings=answers)
         return MaskFormerOutput(mask_logits, object_logits=answers)
 
-    def class_logits(self, output: MaskFormerOutput, text_embeddings: Tensor) -> Tensor:
-        """Output, (C, D) text embeddings -> (B, Q, C + 1); no-object is the last column."""
-        return class_logits(output.class_embeddings, text_embeddings, self.no_object)
+    def class_logits(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+        """(..., D) embeddings, (C, D) texts -> (..., C + 1); no-object is the last column."""
+        return class_logits(class_embeddings, text_embeddings, self.no_object)
 
 
 def class_logits(embeddings: Tensor, text_embeddings: Tensor, no_object: Tensor) -> Tensor:
