@@ -39,9 +39,8 @@ class Criterion(nn.Module):
         output: MaskFormerOutput,
         targets: Sequence[Target],
         text_embeddings: Tensor | None = None,
-        no_object: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Output of B images, B targets -> weighted terms; text needs (C, D) and (D,) as well."""
+        """Output of B images, B targets -> weighted terms; text needs (C, D) too."""
         if len(targets) != len(output.mask_logits):
             raise ValueError(
                 f"{len(output.mask_logits)} images need as many targets, got {len(targets)}"
@@ -52,7 +51,7 @@ class Criterion(nn.Module):
         masks_per_worker = count_masks(targets, output.mask_logits.device)
         losses = {}
         for layer, answer in enumerate([*output.auxiliary, output]):
-            logits = classify(answer, text_embeddings, no_object)  # (B, Q, C + 1)
+            logits = classify(answer, text_embeddings)  # (B, Q, C + 1)
             pairs = self.match_all(answer, logits, targets, coarse)
             suffix = "" if answer is output else f"_{layer}"
             terms = self.mask_terms(answer, pairs, fine, masks_per_worker)
@@ -118,18 +117,15 @@ class Criterion(nn.Module):
         return self.config.weights.class_weight * loss
 
 
-def classify(
-    answer: MaskFormerOutput, text_embeddings: Tensor | None, no_object: Tensor | None
-) -> Tensor:
+def classify(answer: MaskFormerOutput, text_embeddings: Tensor | None) -> Tensor:
     """The (B, Q, C + 1) logits of an answer; C = 1 (object) without texts."""
     if answer.object_logits is not None:
         return answer.object_logits
-    if text_embeddings is None or no_object is None:
+    if text_embeddings is None:
         raise ValueError(
-            "a network with the text classifier needs text_embeddings (C, D) and no_object (D,) "
-            "in its loss, got none: pass the network's"
+            "the text classifier's loss needs the training names' text_embeddings (C, D), got none"
         )
-    return class_logits(answer.class_embeddings, text_embeddings, no_object)
+    return class_logits(answer.class_embeddings, text_embeddings, answer.no_object)
 
 
 def resize_masks(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,7 @@ class MaskFormerOutput:
     mask_logits: Tensor  # (B, Q, h, w)
     object_logits: Tensor | None = None  # (B, Q, 2): object, no object; classifier "objectness"
     class_embeddings: Tensor | None = None  # (B, Q, D), not normalised; classifier "text"
+    no_object: Tensor | None = None  # (D,), the parameter that goes with them
     auxiliary: tuple[MaskFormerOutput, ...] = ()  # of the earlier layers; only in training mode
 
 
@@ -118,9 +119,7 @@ class MaskFormer(nn.Module):
             return self.answer(queries[-1], pixel_embeddings)
         outputs = [self.answer(layer, pixel_embeddings) for layer in queries]
         last = outputs.pop()
-        return MaskFormerOutput(
-            last.mask_logits, last.object_logits, last.class_embeddings, tuple(outputs)
-        )
+        return replace(last, auxiliary=tuple(outputs))
 
     def answer(self, queries: Tensor, pixel_embeddings: Tensor) -> MaskFormerOutput:
         """(B, Q, E) queries, (B, mask_dim, h, w) -> masks and classes of one decoder layer."""
@@ -128,12 +127,12 @@ class MaskFormer(nn.Module):
         mask_logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, pixel_embeddings)
         answers = self.class_embed(queries)  # (B, Q, 2) or (B, Q, D)
         if self.config.classifier == "text":
-            return MaskFormerOutput(mask_logits, class_embeddings=answers)
+            return MaskFormerOutput(mask_logits, class_embeddings=answers, no_object=self.no_object)
         return MaskFormerOutput(mask_logits, object_logits=answers)
 
-    def class_logits(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
-        """(..., D) embeddings, (C, D) texts -> (..., C + 1); no-object is the last column."""
-        return class_logits(class_embeddings, text_embeddings, self.no_object)
+    def class_logits(self, output: MaskFormerOutput, text_embeddings: Tensor) -> Tensor:
+        """Output, (C, D) text embeddings -> (B, Q, C + 1); no-object is the last column."""
+        return class_logits(output.class_embeddings, text_embeddings, self.no_object)
 
 
 def class_logits(embeddings: Tensor, text_embeddings: Tensor, no_object: Tensor) -> Tensor:

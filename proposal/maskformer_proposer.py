@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from proposal.maskformer import MaskFormer, MaskFormerOutput
+from proposal.maskformer import MaskFormer, MaskFormerOutput, class_logits
 from proposal.proposals import Proposals
 
 
@@ -95,8 +95,8 @@ class MaskFormerProposer(nn.Module):
         texts = self.network.training_text_embeddings
         if len(texts) == 0:
             return torch.ones(len(embeddings), device=embeddings.device)
-        class_logits = self.network.class_logits(embeddings, texts)  # (Q, C + 1)
-        return 1 - class_logits.softmax(-1)[:, -1]
+        logits = class_logits(embeddings, texts, self.network.no_object)  # (Q, C + 1)
+        return 1 - logits.softmax(-1)[:, -1]
 
 
 def resized_size(size_hw: tuple[int, int], short_side: int, max_size: int) -> tuple[int, int]:
