@@ -1,0 +1,156 @@
+"""Everything that the packaged model is taught with, made from ``shared/data``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from labeling.annotations import (
+    AnnotatedPhoto,
+    coco_pairs,
+    coco_photos,
+    photo_key,
+    read_photo_list,
+)
+from labeling.pretrain import RESEARCH_ONLY, pretrain_maps, pretrain_pairs, read_index, read_mask
+from labeling.region_folder import RegionFolder
+from labeling.regions import RegionConfig
+from labeling.teaching import Teachers, load_photo, region_map, region_pairs
+from maskclip.pairs import Pair, write_pairs_folder
+
+logger = logging.getLogger(__name__)
+MASKED_SOURCES = ("msrc_v2", "ccp", "human_seg")
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """What goes into the training data."""
+
+    coarse: bool = False  # a second pair with the coarser name where a label has one
+    research_only: bool = False  # also labelmefacade, bsds500_train, flickr8k_1000
+    regions: RegionConfig = field(default_factory=RegionConfig)  # which teacher regions count
+
+
+class Preparation:
+    """Makes the sets; one that is complete with the same config is left as it is.
+
+    ``pairs/<set>`` are folders of ``maskclip.pairs``, ``regions/<set>`` of
+    ``labeling.region_folder``. No photo of ``splits/coco_val.txt`` is in any of them.
+    """
+
+    def __init__(self, shared: str | Path, output: str | Path, config: PrepareConfig) -> None:
+        self.data = Path(shared).resolve() / "data"
+        self.weights = Path(shared).resolve() / "weights"
+        if not self.data.is_dir():
+            raise FileNotFoundError(
+                f"expected the project's shared folder with a folder data, got {shared}"
+            )
+        self.output = Path(output)
+        self.config = config
+        self.held_out = read_photo_list(self.data / "splits" / "coco_val.txt")
+
+    def prepare(self) -> None:
+        """Make every set that is missing."""
+        data, pretrain = self.data, self.data / "pretrain"
+        for name in ("coco", "coco128"):
+            instances = data / name / "instances.json"
+            self._write_pairs(
+                name, data / name / "images", lambda path=instances: coco_pairs(path, self.held_out)
+            )
+        index = read_index(pretrain, () if self.config.research_only else RESEARCH_ONLY)
+        train = [row for row in index if row["split"] == "train"]
+        subsets = {
+            "pretrain_whole": [row for row in train if "mask" not in row],
+            "pretrain_regions": [row for row in train if "mask" in row],
+            "pretrain_val": [row for row in index if row["split"] == "val"],
+        }
+        for name, rows in subsets.items():
+            self._write_pairs(
+                name,
+                pretrain,
+                lambda rows=rows: pretrain_pairs(pretrain, rows, coarse=self.config.coarse),
+            )
+        for source in MASKED_SOURCES + (RESEARCH_ONLY if self.config.research_only else ()):
+            rows = [row for row in train if row["source"] == source]
+            self._write_regions(source, lambda rows=rows: pretrain_maps(pretrain, rows))
+        if self.config.research_only:
+            self._write_regions("bsds500_train", self._bsds_maps)
+        self._teach()
+
+    def summaries(self) -> dict[str, dict[str, Any]]:
+        """The summary of every set that is there, by ``pairs/<set>`` and ``regions/<set>``."""
+        paths = sorted(self.output.glob("*/*/summary.json"))
+        return {
+            f"{path.parts[-3]}/{path.parts[-2]}": json.loads(path.read_text(encoding="utf-8"))
+            for path in paths
+        }
+
+    def _write_pairs(self, name: str, images: Path, rows: Callable[[], Iterable[Pair]]) -> None:
+        folder = self.output / "pairs" / name
+        if not self._is_done(folder):
+            config = asdict(self.config)
+            summary = write_pairs_folder(folder, rows(), images=images, config=config)
+            logger.info("%s: %d pairs of %d nouns", folder, summary["pairs"], summary["nouns"])
+
+    def _write_regions(self, name: str, maps: Callable[[], Iterable[tuple]]) -> None:
+        folder = self.output / "regions" / name
+        if not self._is_done(folder):
+            regions = RegionFolder(folder)
+            for photo, painted, stem in maps():
+                regions.add(photo, painted, stem=stem)
+            regions.close(asdict(self.config))
+
+    def _is_done(self, folder: Path) -> bool:
+        """Whether the folder is complete and was made with this config."""
+        if not (folder / "summary.json").is_file():
+            return False
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return run["config"] == asdict(self.config)
+
+    def _bsds_maps(self) -> Iterator[tuple[Path, np.ndarray, str]]:
+        """Every annotator's map of every photo: all pixels belong to a region."""
+        folder = self.data / "bsds500_train"
+        for path in tqdm(sorted((folder / "regions").glob("*.png")), desc="bsds500_train"):
+            photo = folder / "images" / f"{path.stem.rpartition('_')[0]}.jpg"
+            yield photo, read_mask(path), path.stem
+
+    def _teach(self) -> None:
+        """Let the teachers label COCO's photos: a pairs folder and region folders at once."""
+        pairs_folder = self.output / "pairs" / "teachers"
+        if self._is_done(pairs_folder):
+            return
+        teachers = Teachers.load(self.weights, self.config.regions)
+        config = asdict(self.config)
+        pairs: list[Pair] = []
+        for name, photos in self._photos_to_teach().items():
+            regions = RegionFolder(self.output / "regions" / name)
+            for path, photo in tqdm(photos, desc=f"teachers on {name}", unit="photo"):
+                image = load_photo(path)
+                instances = photo.instances if photo else ()
+                found = teachers.label(image, instances)
+                pairs += region_pairs(found, path.relative_to(self.data).as_posix())
+                regions.add(path, region_map(found, instances, image.shape[:2]))
+            regions.close(config)
+        write_pairs_folder(pairs_folder, pairs, images=self.data, config=config)
+
+    def _photos_to_teach(self) -> dict[str, list[tuple[Path, AnnotatedPhoto | None]]]:
+        """The photos by region set, each with its instances where it has any."""
+        found: dict[str, list] = {"coco": [], "coco128": [], "coco_unlabelled": []}
+        for name in ("coco", "coco128"):
+            annotated = {p.file_name: p for p in coco_photos(self.data / name / "instances.json")}
+            for path in sorted((self.data / name / "images").iterdir()):
+                if photo_key(path.name) in self.held_out:
+                    continue
+                photo = annotated.get(path.name)
+                found[name if photo else "coco_unlabelled"].append((path, photo))
+        if self.config.research_only:
+            paths = sorted((self.data / "flickr8k_1000" / "images").iterdir())
+            found["flickr8k_1000"] = [(path, None) for path in paths]
+        return found
