@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,11 +12,12 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 from torch import Tensor
-from torch.nn import functional as F
 
+from maskclip.json_file import write_json
+from maskclip.regions import Regions
+from maskclip.rle import encode_labels
 from proposal.whole_file import open_whole
 
-KINDS = ("overlay", "labels", "json", "masks", "embeddings")
 LISTED_NAMES = 10  # as many names ``repr`` lists
 
 
@@ -54,32 +54,6 @@ class Segment:
         return coco_mask.decode(self.mask).astype(bool)
 
 
-@dataclass(frozen=True)
-class Regions:
-    """What lies behind a Segmentation: each proposal and what CLIP made of it.
-
-    Q: proposals, N: those that yielded a crop, C: names, K: synonyms, D: embedding size,
-    h x w: size of the masks.
-    """
-
-    mask_probs: Tensor  # (Q, h, w)
-    mask_threshold: float  # above it a pixel belongs to the mask
-    scores: Tensor  # (Q,) objectness
-    class_probs: Tensor  # (Q, C)
-    keep: Tensor  # (Q,) bool
-    region_embeddings: Tensor  # (N, D) unit length
-    text_embeddings: Tensor  # (K, D) unit length
-
-    def masks(self, size_hw: tuple[int, int]) -> np.ndarray:
-        """The proposals at the size of the photo -> (Q, H, W) bool."""
-        masks = np.zeros((len(self.mask_probs), *size_hw), dtype=bool)
-        for mask, probs in zip(masks, self.mask_probs, strict=True):  # one at a time: memory
-            probs = probs[None, None].float()  # (1, 1, h, w)
-            probs = F.interpolate(probs, size_hw, mode="bilinear", align_corners=False)
-            mask[:] = (probs[0, 0] > self.mask_threshold).cpu().numpy()  # (H, W)
-        return masks
-
-
 @dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """A name, or none, for every pixel of a photo. H x W: the photo, C: names.
@@ -105,9 +79,7 @@ class Segmentation:
         if self.scores is not None:
             arrays["scores"] = np.float32
         for name, kind in arrays.items():
-            value = getattr(self, name)
-            value = value.detach().cpu().numpy() if isinstance(value, Tensor) else value
-            object.__setattr__(self, name, np.asarray(value).astype(kind, copy=False))
+            object.__setattr__(self, name, as_array(getattr(self, name), kind))
         object.__setattr__(self, "names", tuple(self.names))
         if self.ignore == -1:
             object.__setattr__(self, "ignore", ignore_label(len(self.names)))
@@ -213,20 +185,12 @@ class Segmentation:
                 "masks and embeddings can be saved only of results that keep them: segment with "
                 "return_regions=True"
             )
-        writers = {
-            "overlay": (".overlay.png", lambda file: self.draw().save(file, "png")),
-            "labels": (".labels.png", lambda file: self.label_image().save(file, "png")),
-            "json": (".json", lambda file: file.write(_json_bytes(self.to_json(path)))),
-            "masks": (".masks.npz", self._write_masks),
-            "embeddings": (".embeddings.npz", self._write_embeddings),
-        }
         files = []
         for kind in kinds:
-            ending, write = writers[kind]
+            ending, write = WRITERS[kind]
             target = Path(folder) / f"{stem}{ending}"
             target.parent.mkdir(parents=True, exist_ok=True)
-            with open_whole(target) as file:
-                write(file)
+            write(self, target, path)
             files.append(target)
         return files
 
@@ -235,23 +199,11 @@ class Segmentation:
         kind = np.uint8 if self.ignore <= 255 else np.uint16
         return Image.fromarray(self.labels.astype(kind))
 
-    def _write_masks(self, file: Any) -> None:
-        regions = self.regions
-        np.savez_compressed(
-            file,
-            masks=regions.masks(self.labels.shape),
-            scores=regions.scores.float().cpu().numpy(),
-            class_probs=regions.class_probs.float().cpu().numpy(),
-        )
 
-    def _write_embeddings(self, file: Any) -> None:
-        regions = self.regions
-        np.savez_compressed(
-            file,
-            region_embeddings=regions.region_embeddings.float().cpu().numpy(),
-            text_embeddings=regions.text_embeddings.float().cpu().numpy(),
-            keep=regions.keep.cpu().numpy(),
-        )
+def as_array(values: Tensor | np.ndarray, kind: type) -> np.ndarray:
+    """A tensor from any device, or an array, as an array of ``kind``."""
+    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    return np.asarray(values).astype(kind, copy=False)
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
@@ -266,29 +218,45 @@ def percent(fraction: float) -> str:
     return "<1%" if 0 < fraction < 0.005 else f"{100 * fraction:.0f}%"
 
 
-def encode_labels(labels: np.ndarray) -> list[tuple[int, dict[str, Any]]]:
-    """(H, W) integers -> (value, COCO RLE of its pixels) for every value there is.
-
-    One pass over the pixels whatever the number of values: runs are found once, columns first as
-    COCO does, then dealt out to their values.
-    """
-    height, width = labels.shape
-    flat = labels.ravel(order="F")  # (H * W,)
-    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
-    ends = np.append(starts[1:], flat.size)
-    order = np.argsort(flat[starts], kind="stable")
-    values, first = np.unique(flat[starts][order], return_index=True)
-    encoded = []
-    for value, runs in zip(values, np.split(order, first[1:]), strict=True):
-        edges = np.stack([starts[runs], ends[runs]], axis=1).ravel()
-        counts = np.diff(edges, prepend=0, append=flat.size)
-        counts = counts if counts[-1] else counts[:-1]
-        rle = {"size": [height, width], "counts": counts.tolist()}
-        encoded.append((int(value), coco_mask.frPyObjects(rle, height, width)))
-    return encoded
+def _write_overlay(result: Segmentation, target: Path, _: str) -> None:
+    with open_whole(target) as file:
+        result.draw().save(file, "png", compress_level=4)
 
 
-def _json_bytes(content: dict[str, Any]) -> bytes:
-    """UTF-8 that a person can read, too; bytes of file names that are no text become escapes."""
-    text = json.dumps(content, ensure_ascii=False, indent=1)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
+def _write_labels(result: Segmentation, target: Path, _: str) -> None:
+    with open_whole(target) as file:
+        result.label_image().save(file, "png")
+
+
+def _write_json(result: Segmentation, target: Path, path: str) -> None:
+    write_json(target, result.to_json(path))
+
+
+def _write_masks(result: Segmentation, target: Path, _: str) -> None:
+    with open_whole(target) as file:
+        np.savez_compressed(
+            file,
+            masks=result.regions.masks(result.labels.shape),
+            scores=as_array(result.regions.scores, np.float32),
+            class_probs=as_array(result.regions.class_probs, np.float32),
+        )
+
+
+def _write_embeddings(result: Segmentation, target: Path, _: str) -> None:
+    with open_whole(target) as file:
+        np.savez_compressed(
+            file,
+            region_embeddings=as_array(result.regions.region_embeddings, np.float32),
+            text_embeddings=as_array(result.regions.text_embeddings, np.float32),
+            keep=as_array(result.regions.keep, np.bool_),
+        )
+
+
+WRITERS = {  # kind -> what the file's name ends in, how it is written
+    "overlay": (".overlay.png", _write_overlay),
+    "labels": (".labels.png", _write_labels),
+    "json": (".json", _write_json),
+    "masks": (".masks.npz", _write_masks),
+    "embeddings": (".embeddings.npz", _write_embeddings),
+}
+KINDS = tuple(WRITERS)
