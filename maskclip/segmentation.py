@@ -157,7 +157,7 @@ class Segmentation:
             "image": {"path": path, "height": height, "width": width},
             "names": list(self.names),
             "ignore": self.ignore,
-            "segments": [{**vars(segment)} for segment in self.segments],
+            "segments": [{**vars(s), "box_xyxy": list(s.box_xyxy)} for s in self.segments],
             "model": dict(self.model),
             "milliseconds": {stage: round(ms, 1) for stage, ms in self.milliseconds.items()},
         }
@@ -215,7 +215,8 @@ def check_kinds(kinds: Iterable[str]) -> None:
 
 def percent(fraction: float) -> str:
     """0.412 -> ``41%``; what rounds to nothing although it is there -> ``<1%``."""
-    return "<1%" if 0 < fraction < 0.005 else f"{100 * fraction:.0f}%"
+    rounded = round(100 * fraction)
+    return "<1%" if fraction > 0 and not rounded else f"{rounded}%"
 
 
 def _write_overlay(result: Segmentation, target: Path, _: str) -> None:
