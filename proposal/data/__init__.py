@@ -1,0 +1,1 @@
+"""What stage 1 learns from: photos with masks."""

@@ -1,0 +1,83 @@
+"""An endless, repeatable stream of training crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from proposal.data.augment import Crop, augment, paste
+from proposal.data.photo import Photo
+from proposal.data.sources import DataConfig, Source
+from proposal.matcher import Target
+
+UNBOUNDED = 1 << 30  # a short side that shrinks nothing
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B crops of one size."""
+
+    images: Tensor  # (B, 3, S, S) uint8 RGB
+    targets: list[Target]
+
+
+class CropStream(Dataset):
+    """Crop number i, always the same for the same seed: a resumed training sees what it missed.
+
+    Photos are decoded once per worker and then kept, unless ``data.cache_short_side`` is 0.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], config: DataConfig, *, seed: int, total: int
+    ) -> None:
+        self.sources = sources
+        self.config = config
+        self.seed = seed
+        self.total = total  # crops of the whole training, by which the sides are shared out
+        self.kept: dict[tuple[int, int], Photo] = {}
+        cv2.setNumThreads(0)  # workers are processes; threads inside them only get in the way
+
+    def __len__(self) -> int:
+        return self.total
+
+    def __getitem__(self, number: int) -> Crop:
+        """Crop ``number`` of the training."""
+        rng = np.random.default_rng([self.seed, number])
+        sides = self.config.sides
+        side = sides[min(number * len(sides) // self.total, len(sides) - 1)]
+        crop = self._draw(rng, side, self.sources)
+        donors = [source for source in self.sources if source.config.paste]
+        if donors and rng.random() < self.config.augment.paste:
+            crop = paste(crop, self._draw(rng, side, donors), self.config.augment, rng)
+        return crop
+
+    def _draw(self, rng: np.random.Generator, side: int, sources: Sequence[Source]) -> Crop:
+        weights = np.array([source.config.weight for source in sources])
+        source = sources[rng.choice(len(sources), p=weights / weights.sum())]
+        photo = self._load(source, int(rng.integers(len(source.photos))))
+        return augment(photo, side, self.config.augment, rng)
+
+    def _load(self, source: Source, index: int) -> Photo:
+        limit = self.config.cache_short_side
+        if not limit:
+            return source.load(index, UNBOUNDED)
+        key = (id(source), index)
+        if key not in self.kept:
+            self.kept[key] = source.load(index, limit)
+        return self.kept[key]
+
+
+def stack(crops: Sequence[Crop]) -> Batch:
+    """B crops of one side -> a Batch."""
+    images = np.stack([crop.image for crop in crops]).transpose(0, 3, 1, 2)  # (B, 3, S, S)
+    targets = [
+        Target(torch.from_numpy(np.ascontiguousarray(crop.masks)), torch.from_numpy(crop.labels))
+        for crop in crops
+    ]
+    return Batch(torch.from_numpy(np.ascontiguousarray(images)), targets)
