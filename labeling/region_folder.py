@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskclip.pairs import write_json, write_run
+from maskclip.json_file import write_json
+from maskclip.pairs import write_run
 from proposal.whole_file import write_whole
 
 

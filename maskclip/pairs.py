@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pycocotools import mask as coco_mask
 
+from maskclip.json_file import write_json
 from proposal.whole_file import open_whole
 
 PAIR_SCHEMA = pa.schema(
@@ -192,10 +193,3 @@ def write_pairs_folder(
         write_pairs(folder, shard, rows[start : start + shard_size])
     write_run(folder, images, config)
     return write_summary(folder)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write indented JSON, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open_whole(path) as file:
-        file.write(json.dumps(content, indent=1, ensure_ascii=False).encode())
