@@ -11,22 +11,26 @@ from torch import Tensor, nn
 
 NOT_TEXT = ("visual", "logit_scale", "logit_bias", "text_decoder")
 NOT_SETTINGS = ("training", "name_or_path")  # neither says what a module computes
+PIECE_BYTES = 4 << 20  # hashed at once, so that the work is evenly shared
+WORKERS = 4
 PROBE = "A photo of 2½ café-tables, naïve 猫 🐈 'n' dogs."  # tokenizers differ on such things
 
 
 def fingerprint_text(model: nn.Module, tokenizer: Callable) -> str:
     """SHA-256 of whatever an open_clip model's text embeddings depend on."""
-    tensors = list(_text_tensors(model))
-    with ThreadPoolExecutor(2) as pool:  # hashlib lets go of the lock: two cores, half the time
-        digests = list(pool.map(_digest_tensor, (tensor for _, tensor in tensors)))
     digest = hashlib.sha256()
-    for (name, tensor), content in zip(tensors, digests, strict=True):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + content)
+    pieces = []
+    for name, tensor in _text_tensors(model):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        pieces += _bytes(tensor).split(PIECE_BYTES)
+    with ThreadPoolExecutor(WORKERS) as pool:  # hashlib lets other threads run meanwhile
+        for content in pool.map(lambda piece: hashlib.sha256(piece.numpy()).digest(), pieces):
+            digest.update(content)
     for name, module in model.named_modules():
         if _belongs_to_text(name):
             digest.update(f"{name} {_describe(module)}".encode())
     tokens = tokenizer([PROBE])  # (1, context)
-    digest.update(f"{tuple(tokens.shape)}".encode() + _digest_tensor(tokens))
+    digest.update(f"{tuple(tokens.shape)}".encode() + _bytes(tokens).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -59,6 +63,5 @@ def _describe(module: nn.Module) -> str:
     return f"{type(module).__qualname__} {sorted(settings.items())}"
 
 
-def _digest_tensor(tensor: Tensor) -> bytes:
-    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(content).digest()
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
