@@ -1,0 +1,96 @@
+"""What each proposal of a photo shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskclip.clip import MaskClip
+from maskclip.crops import crop_regions, region_boxes
+from maskclip.fuse import clip_alone, fuse, name_logits, proposal_probs
+from maskclip.segmentor_config import SegmentorConfig
+from maskclip.stopwatch import Stopwatch
+from proposal.maskformer import TEMPERATURE
+from proposal.proposals import Proposals
+
+REGIONS_AT_ONCE = 128  # cropped before they are encoded: bounds memory
+
+
+@dataclass(frozen=True)
+class NamedRegions:
+    """Q: proposals, N: those that yield a crop, C: names, D: embedding size."""
+
+    class_probs: Tensor  # (Q, C)
+    keep: Tensor  # (Q,) bool
+    region_embeddings: Tensor  # (N, D) unit length
+
+
+@dataclass(frozen=True)
+class RegionNamer:
+    """Names proposals by CLIP, fused with what stage 1 says of them (SPEC 2.2 to 2.5).
+
+    Q: proposals, N: those that yield a crop, C: names, K: synonyms, D: embedding size.
+    """
+
+    clip: MaskClip
+    config: SegmentorConfig
+
+    def name(
+        self,
+        photo: np.ndarray,
+        proposals: Proposals,
+        texts: tuple[Tensor, Tensor],
+        watch: Stopwatch,
+    ) -> NamedRegions:
+        """(H, W, 3) uint8 RGB, Q proposals, embeddings (K, D) with owner (K,) -> NamedRegions."""
+        config = self.config
+        keep, region_embeddings = self.encode(photo, proposals, watch)
+        scale = config.temperature or (TEMPERATURE if config.compat else self.clip.logit_scale)
+        clip_probs = name_logits(region_embeddings, *texts, scale).softmax(dim=1)  # (N, C)
+        if proposals.embeddings is None or config.fusion_weight == 1:
+            class_probs = clip_alone(clip_probs, keep)
+        else:
+            embeddings, no_object = self._stage1_embeddings(proposals)
+            stage1_probs = proposal_probs(embeddings, no_object, *texts, TEMPERATURE)  # (Q, C)
+            weight = config.fusion_weight
+            class_probs = fuse(stage1_probs, clip_probs, keep, weight, compat=config.compat)
+        watch.lap("clip")
+        return NamedRegions(class_probs, keep, region_embeddings)
+
+    def encode(
+        self, photo: np.ndarray, proposals: Proposals, watch: Stopwatch
+    ) -> tuple[Tensor, Tensor]:
+        """(H, W, 3), Q proposals -> keep (Q,) bool, unit-length embeddings (N, D) of those kept."""
+        clip, device = self.clip, self.clip.device
+        keep, boxes_xyxy = region_boxes(proposals.mask_probs, self.config.mask_threshold)
+        kept = keep.nonzero()[:, 0]
+        embeddings = [torch.zeros(0, clip.embed_dim, device=device)]
+        for first in range(0, len(kept), REGIONS_AT_ONCE):
+            some = slice(first, first + REGIONS_AT_ONCE)
+            crops, crop_masks = crop_regions(
+                photo,
+                proposals.mask_probs[kept[some]] > self.config.mask_threshold,
+                boxes_xyxy[some],
+                clip.side,
+                clip.fill_colour,
+                compat=self.config.compat,
+                background=clip.config.background,
+                background_strength=clip.config.background_strength,
+            )
+            watch.lap("crop")
+            batch_size = self.config.clip_batch_size
+            embeddings.append(clip.encode_regions(crops, crop_masks, batch_size=batch_size))
+            watch.lap("clip")
+        return keep.to(device), torch.cat(embeddings)
+
+    def _stage1_embeddings(self, proposals: Proposals) -> tuple[Tensor, Tensor]:
+        embeddings, no_object = proposals.embeddings, proposals.no_object
+        if embeddings.shape[1] != self.clip.embed_dim:
+            raise ValueError(
+                f"the proposer speaks in {embeddings.shape[1]} dimensions, this CLIP in "
+                f"{self.clip.embed_dim}: set segmentor.fusion_weight=1 to use CLIP alone"
+            )
+        return embeddings.to(self.clip.device), no_object.to(self.clip.device)

@@ -1,0 +1,229 @@
+"""Both stages joined: a photo and any names in, a name for every pixel out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from maskclip.assemble import assemble, score_maps
+from maskclip.background import Background
+from maskclip.checkpoint import Parts, load_parts, save_parts
+from maskclip.clip import MaskClip
+from maskclip.images import ImageSource, load_image
+from maskclip.region_names import NamedRegions, RegionNamer
+from maskclip.segmentation import Regions, Segmentation, ignore_label
+from maskclip.segmentor_config import SegmentorConfig
+from maskclip.stopwatch import Stopwatch
+from proposal.proposals import Proposals, Proposer, propose_all
+
+
+class Segmentor:
+    """Segments photos by any list of names; its parts may be exchanged.
+
+    Q: proposals, N: those that yield a crop, C: names, K: synonyms, D: embedding size, H x W: the
+    photo, h x w: the masks.
+    """
+
+    def __init__(
+        self,
+        proposer: Proposer,
+        clip: MaskClip,
+        config: SegmentorConfig | None = None,
+        *,
+        name: str = "",
+        proposer_name: str = "",
+    ) -> None:
+        """Any proposer, a CLIP, the settings; ``name`` and ``proposer_name`` go into results."""
+        self.proposer = proposer
+        self.clip = clip
+        self.config = config or SegmentorConfig()
+        self.name = name
+        self.proposer_name = proposer_name or type(proposer).__name__
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike,
+        *,
+        proposer: str | None = None,
+        clip: str | None = None,
+        device: str = "cpu",
+        overrides: Sequence[str] = (),
+    ) -> Segmentor:
+        """A packaged name, a checkpoint folder or a hub id -> a Segmentor.
+
+        ``proposer`` and ``clip`` exchange a part (``superpixels``, ``ViT-B-16/openai``, a folder);
+        ``overrides`` are settings such as ``segmentor.background=threshold:0.3``.
+
+        Raises:
+            FileNotFoundError: there is no such model; the packaged ones are listed.
+            ValueError: its files are damaged, or a setting is unknown.
+            OSError: the hub cannot be reached.
+        """
+        parts = load_parts(
+            source,
+            proposer=proposer,
+            clip=clip,
+            device=device,
+            overrides=overrides,
+        )
+        return cls(
+            parts.proposer,
+            parts.clip,
+            parts.config,
+            name=parts.name,
+            proposer_name=parts.proposer_name,
+        )
+
+    def save_pretrained(
+        self,
+        folder: str | os.PathLike,
+        *,
+        dtype: torch.dtype = torch.float32,
+        provenance: Mapping[str, object] | None = None,
+    ) -> None:
+        """Write a checkpoint folder that ``from_pretrained`` reads; weights as ``dtype``.
+
+        Raises:
+            ValueError: the proposer is of a kind that no checkpoint can describe.
+        """
+        parts = Parts(self.proposer, self.clip, self.config, self.name, self.proposer_name)
+        save_parts(Path(folder), parts, dtype=dtype, provenance=provenance or {})
+
+    def to(self, device: str | torch.device) -> Segmentor:
+        """Move both parts, as far as they have weights."""
+        for part in (self.proposer, self.clip):
+            if isinstance(part, nn.Module):
+                part.to(device)
+        return self
+
+    def segment(
+        self,
+        image: ImageSource,
+        names: Sequence[str],
+        *,
+        stem: str | None = None,
+        return_scores: bool = False,
+        return_regions: bool = False,
+    ) -> Segmentation:
+        """A path, PIL image or (H, W, 3) uint8 RGB array, C names -> Segmentation.
+
+        ``return_scores`` adds the (C, H, W) scores, ``return_regions`` what lies behind them.
+        ``stem`` is the photo's, for proposers that read files; a path has its own.
+        """
+        return self.segment_batch(
+            [image],
+            names,
+            stems=None if stem is None else [stem],
+            return_scores=return_scores,
+            return_regions=return_regions,
+        )[0]
+
+    @torch.no_grad()
+    def segment_batch(
+        self,
+        images: Sequence[ImageSource],
+        names: Sequence[str],
+        *,
+        stems: Sequence[str | None] | None = None,
+        return_scores: bool = False,
+        return_regions: bool = False,
+    ) -> list[Segmentation]:
+        """B images of any sizes, C names -> B Segmentations, each as if segmented alone."""
+        background = Background.parse(self.config.background)
+        vocabulary, count = background.extend(names)
+        ignore = ignore_label(count)
+        if not len(images):
+            return []
+        photos = [load_image(image) for image in images]
+        stems = [_stem(image) for image in images] if stems is None else list(stems)
+        watch = Stopwatch(self.clip.device)
+        texts = self.clip.encode_names(vocabulary.names)
+        watch.lap("names")
+        every_proposals = propose_all(self.proposer, photos, stems)
+        watch.lap("propose")
+        shared = {stage: spent / len(photos) for stage, spent in watch.milliseconds.items()}
+        namer = RegionNamer(self.clip, self.config)
+        results = []
+        for photo, proposals in zip(photos, every_proposals, strict=True):
+            watch = Stopwatch(self.clip.device, shared)
+            named = namer.name(photo, proposals, texts, watch)
+            masks = self._weigh(proposals)
+            labels, confidence = assemble(named.class_probs, masks, photo.shape[:2])
+            ignored = background.ignored(labels, confidence, count)
+            class_probs = named.class_probs[:, :count]
+            scores = score_maps(class_probs, masks, photo.shape[:2]) if return_scores else None
+            watch.lap("assemble")
+            result = Segmentation(
+                labels=labels.masked_fill(ignored, ignore),
+                names=vocabulary.names[:count],
+                confidence=confidence,
+                image=photo,
+                ignore=ignore,
+                milliseconds=watch.report(),
+                model=self._describe(),
+                scores=scores,
+            )
+            if return_regions:
+                regions = self._regions(proposals, named, texts[0][texts[1] < count], count)
+                result = replace(result, regions=regions)
+            results.append(result)
+        return results
+
+    @torch.no_grad()
+    def classify(self, image: ImageSource, proposals: Proposals, names: Sequence[str]) -> Tensor:
+        """(H, W, 3) uint8 RGB, Q proposals, C names -> (Q, C): how likely each shows each.
+
+        Rows of proposals that yield no crop are as SPEC 2.5 has them, zero with CLIP alone.
+        """
+        namer, watch = RegionNamer(self.clip, self.config), Stopwatch(self.clip.device)
+        texts = self.clip.encode_names(names)
+        return namer.name(load_image(image), proposals, texts, watch).class_probs
+
+    def _weigh(self, proposals: Proposals) -> Tensor:
+        """Q proposals -> (Q, h, w) soft masks as they count in the assembly."""
+        masks = proposals.mask_probs.to(self.clip.device)
+        if not self.config.objectness_power:
+            return masks
+        weights = proposals.scores.to(masks).clamp(min=0) ** self.config.objectness_power
+        return masks * weights[:, None, None]
+
+    def _regions(
+        self, proposals: Proposals, named: NamedRegions, text_embeddings: Tensor, count: int
+    ) -> Regions:
+        return Regions(
+            mask_probs=proposals.mask_probs,
+            mask_threshold=self.config.mask_threshold,
+            scores=proposals.scores,
+            class_probs=named.class_probs[:, :count],
+            keep=named.keep,
+            region_embeddings=named.region_embeddings,
+            text_embeddings=text_embeddings,
+        )
+
+    def _describe(self) -> dict[str, str]:
+        return {
+            "name": self.name,
+            "proposer": self.proposer_name,
+            "clip": self.clip.config.name,
+            "version": _version(),
+        }
+
+
+def _stem(image: ImageSource) -> str | None:
+    return Path(image).stem if isinstance(image, str | os.PathLike) else None
+
+
+@cache
+def _version() -> str:
+    try:
+        return metadata.version("maskclip")
+    except metadata.PackageNotFoundError:  # run from a folder that was never installed
+        return "unknown"

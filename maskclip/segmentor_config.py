@@ -1,0 +1,36 @@
+"""How the two stages are joined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from maskclip.background import Background
+
+
+@dataclass(frozen=True)
+class SegmentorConfig:
+    """Settings of a Segmentor; they lie in its checkpoint.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    mask_threshold: float = 0.5  # above it a pixel belongs to a mask that is cropped
+    fusion_weight: float = 1.0  # w of SPEC 2.5: 0 = stage 1 alone, 1 = CLIP alone
+    background: str = "none"  # none | threshold:T | NAME,...
+    compat: bool = False  # everything as published (SPEC 2)
+    objectness_power: float = 0.0  # masks count by their score to this power; 0 = all alike
+    temperature: float = 0.0  # cosines times this go into the softmax; 0 = CLIP's own, 100 compat
+    clip_batch_size: int = 32  # regions in one forward of CLIP
+
+    def __post_init__(self) -> None:
+        Background.parse(self.background)
+        if not 0 <= self.fusion_weight <= 1:
+            raise ValueError(f"fusion_weight must be in [0, 1], got {self.fusion_weight}")
+        if not 0 <= self.mask_threshold < 1:
+            raise ValueError(f"mask_threshold must be in [0, 1), got {self.mask_threshold}")
+        for name in ("objectness_power", "temperature"):
+            if vars(self)[name] < 0:
+                raise ValueError(f"{name} must be 0 or more, got {vars(self)[name]}")
+        if self.clip_batch_size < 1:
+            raise ValueError(f"clip_batch_size must be at least 1, got {self.clip_batch_size}")
