@@ -31,7 +31,6 @@ from proposal.proposals import Proposer
 SECTIONS = ("proposer", "clip", "segmentor")  # of config.json, and of overrides
 KNOWN_KEYS = (*SECTIONS, "name", "provenance")
 MASKFORMER = "maskformer"
-TEXTS = "training_text_embeddings"  # of a MaskFormer: the one weight whose length is not configured
 FIXED_IN_CLIP = ("model", "prompt_depth", "mean", "std")  # cannot change once it is built
 
 
@@ -223,11 +222,8 @@ def _build_proposer(
     if kind != MASKFORMER:
         return _build_other(kind, section | _as_mapping(overrides), device), kind
     config = override_config(config_from_dict(MaskFormerConfig, section, where), overrides)
-    weights = folder.weights("proposer")
     network = MaskFormer(config)
-    if TEXTS in weights and config.classifier == "text":
-        network.training_text_embeddings = torch.zeros_like(weights[TEXTS], dtype=torch.float32)
-    load_strictly(network, weights, f"the proposer in {folder.path}")
+    load_strictly(network, folder.weights("proposer"), f"the proposer in {folder.path}")
     return MaskFormerProposer(network.to(device).eval()), kind
 
 
