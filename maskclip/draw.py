@@ -13,6 +13,7 @@ from maskclip.tags import write_tags
 
 OPACITY = 0.55  # of a name's colour over the photo
 FADE = 0.5  # how much of the photo's own colour goes, so that the names' colours stay themselves
+TAGGED_FRACTION = 0.01  # of the photo: names with less are in the legend only
 HATCH_OPACITY = 0.65
 GROUND_GREY, STRIPE_GREY = 84, 160  # where there is no name: ground and hatching
 
@@ -23,7 +24,8 @@ def draw(result: Segmentation, *, legend: bool = True) -> Image.Image:
     The photo lies in the top left corner at its own size; the legend is beside or below it.
     """
     picture = _overlay(result.image, result.labels, result.ignore)
-    names = {segment.label: display_name(segment.name) for segment in result.segments}
+    large = [segment for segment in result.segments if segment.fraction >= TAGGED_FRACTION]
+    names = {segment.label: display_name(segment.name) for segment in large}
     write_tags(picture, result.labels, names, font_size(picture.size))
     return attach_legend(picture, _entries(result)) if legend else picture
 

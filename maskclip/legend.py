@@ -13,6 +13,7 @@ PAPER, INK, FAINT, RIM = (255, 255, 255), (32, 32, 36), (112, 112, 120), (60, 60
 SMALLEST_FONT, LARGEST_FONT = 12, 96  # pixels
 MOST_ENTRIES = 40  # the rest is summed up in one line
 WIDEST_NAME = 16  # of the font's size; longer names are cut
+LONGEST_NAME = 100  # letters that are looked at
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _text_width(text: str, size: int) -> int:
 
 def _fit(name: str, size: int) -> str:
     """The name on one line, cut with an ellipsis where it is too long."""
-    name = " ".join(name.split())
+    name = name[:LONGEST_NAME]
     if _text_width(name, size) <= WIDEST_NAME * size:
         return name
     length = next(n for n in range(len(name), 0, -1) if _fits(name[:n] + "…", size))

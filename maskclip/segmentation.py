@@ -33,8 +33,9 @@ def ignore_label(count: int) -> int:
 
 
 def display_name(name: str) -> str:
-    """What pictures and lines show for a name: its first synonym."""
-    return next((part.strip() for part in name.split("|") if part.strip()), name)
+    """What pictures and lines show for a name: its first synonym, on one line."""
+    first = next((part for part in name.split("|") if part.strip()), name)
+    return " ".join("".join(c if c.isprintable() else " " for c in first).split())
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw
 from maskclip.fonts import load_font
 
 COARSE = 512  # places are sought on a grid of at most this many points a side
-LEAST_AREA = 0.01  # of the photo: smaller patches stay without a tag
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ def write_tags(picture: Image.Image, labels: np.ndarray, names: dict[int, str], 
     for label, name in names.items():
         font = load_font(size, name)
         place, width = _find_place(labels, label), font.getlength(name) + 2 * stroke
-        if place is None or not _fits(width, size, place):
+        if not _fits(width, size, place):
             continue
         x = min(max(place.x, width / 2), picture.width - width / 2)
         position = (x, place.y)
@@ -44,13 +43,11 @@ def _fits(width: float, size: int, place: _Place) -> bool:
     return place.radius >= 0.8 * size and width <= 2.6 * place.radius
 
 
-def _find_place(labels: np.ndarray, label: int) -> _Place | None:
+def _find_place(labels: np.ndarray, label: int) -> _Place:
     """(H, W) -> the roomiest spot of the label's pixels."""
     step = max(1, -(-max(labels.shape) // COARSE))
     rows, columns = (slice(min(step // 2, side - 1), None, step) for side in labels.shape)
     inside = (labels[rows, columns] == label).astype(np.uint8)
-    if inside.mean() < LEAST_AREA:
-        return None
     # A rim of outside: the picture's edge bounds a patch, too.
     inside = cv2.copyMakeBorder(inside, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     distance = cv2.distanceTransform(inside, cv2.DIST_L2, 5)

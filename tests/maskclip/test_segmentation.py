@@ -67,14 +67,16 @@ def photo(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "text"), [(0.0, "0%"), (0.001, "<1%"), (0.005, "<1%"), (0.006, "1%"), (0.41, "41%"), (1.0, "100%")]
+    ("fraction", "text"),
+    [(0.0, "0%"), (0.001, "<1%"), (0.005, "<1%"), (0.006, "1%"), (0.41, "41%"), (1.0, "100%")],
 )
 def test_percent(fraction, text):
     assert percent(fraction) == text
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("cat", "cat"), (" sofa | couch", "sofa"), ("|x", "x"), ("|", "|")]
+    ("name", "shown"),
+    [("cat", "cat"), (" sofa | couch", "sofa"), ("|x", "x"), ("|", "|"), ("a\n\x1b  b", "a b")],
 )
 def test_display_name(name, shown):
     assert display_name(name) == shown
