@@ -39,7 +39,9 @@ class PrepareConfig:
 
 
 class Preparation:
-    """Makes the sets; one that is complete with the same config is left as it is.
+    """Makes the sets; one that is complete, made with the same settings, is left as it is.
+
+    Each set's ``run.json`` holds those settings that it depends on.
 
     ``pairs/<set>`` are folders of ``maskclip.pairs``, ``regions/<set>`` of
     ``labeling.region_folder``. No photo of ``splits/coco_val.txt`` is in any of them.
@@ -62,7 +64,10 @@ class Preparation:
         for name in ("coco", "coco128"):
             instances = data / name / "instances.json"
             self._write_pairs(
-                name, data / name / "images", lambda path=instances: coco_pairs(path, self.held_out)
+                name,
+                data / name / "images",
+                {},
+                lambda path=instances: coco_pairs(path, self.held_out),
             )
         index = read_index(pretrain, () if self.config.research_only else RESEARCH_ONLY)
         train = [row for row in index if row["split"] == "train"]
@@ -75,6 +80,7 @@ class Preparation:
             self._write_pairs(
                 name,
                 pretrain,
+                self._settings("coarse", "research_only"),
                 lambda rows=rows: pretrain_pairs(pretrain, rows, coarse=self.config.coarse),
             )
         for source in MASKED_SOURCES + (RESEARCH_ONLY if self.config.research_only else ()):
@@ -92,27 +98,29 @@ class Preparation:
             for path in paths
         }
 
-    def _write_pairs(self, name: str, images: Path, rows: Callable[[], Iterable[Pair]]) -> None:
+    def _settings(self, *names: str) -> dict[str, Any]:
+        settings = asdict(self.config)
+        return {name: settings[name] for name in names}
+
+    def _write_pairs(
+        self,
+        name: str,
+        images: Path,
+        settings: dict[str, Any],
+        rows: Callable[[], Iterable[Pair]],
+    ) -> None:
         folder = self.output / "pairs" / name
-        if not self._is_done(folder):
-            config = asdict(self.config)
-            summary = write_pairs_folder(folder, rows(), images=images, config=config)
+        if not _is_done(folder, settings):
+            summary = write_pairs_folder(folder, rows(), images=images, config=settings)
             logger.info("%s: %d pairs of %d nouns", folder, summary["pairs"], summary["nouns"])
 
     def _write_regions(self, name: str, maps: Callable[[], Iterable[tuple]]) -> None:
         folder = self.output / "regions" / name
-        if not self._is_done(folder):
+        if not _is_done(folder, {}):
             regions = RegionFolder(folder)
             for photo, painted, stem in maps():
                 regions.add(photo, painted, stem=stem)
-            regions.close(asdict(self.config))
-
-    def _is_done(self, folder: Path) -> bool:
-        """Whether the folder is complete and was made with this config."""
-        if not (folder / "summary.json").is_file():
-            return False
-        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return run["config"] == asdict(self.config)
+            regions.close({})
 
     def _bsds_maps(self) -> Iterator[tuple[Path, np.ndarray, str]]:
         """Every annotator's map of every photo: all pixels belong to a region."""
@@ -124,10 +132,10 @@ class Preparation:
     def _teach(self) -> None:
         """Let the teachers label COCO's photos: a pairs folder and region folders at once."""
         pairs_folder = self.output / "pairs" / "teachers"
-        if self._is_done(pairs_folder):
+        settings = self._settings("regions", "research_only")
+        if _is_done(pairs_folder, settings):
             return
         teachers = Teachers.load(self.weights, self.config.regions)
-        config = asdict(self.config)
         pairs: list[Pair] = []
         for name, photos in self._photos_to_teach().items():
             regions = RegionFolder(self.output / "regions" / name)
@@ -137,8 +145,8 @@ class Preparation:
                 found = teachers.label(image, instances)
                 pairs += region_pairs(found, path.relative_to(self.data).as_posix())
                 regions.add(path, region_map(found, instances, image.shape[:2]))
-            regions.close(config)
-        write_pairs_folder(pairs_folder, pairs, images=self.data, config=config)
+            regions.close(settings)
+        write_pairs_folder(pairs_folder, pairs, images=self.data, config=settings)
 
     def _photos_to_teach(self) -> dict[str, list[tuple[Path, AnnotatedPhoto | None]]]:
         """The photos by region set, each with its instances where it has any."""
@@ -154,3 +162,11 @@ class Preparation:
             paths = sorted((self.data / "flickr8k_1000" / "images").iterdir())
             found["flickr8k_1000"] = [(path, None) for path in paths]
         return found
+
+
+def _is_done(folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder is complete and was made with these settings."""
+    if not (folder / "summary.json").is_file():
+        return False
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return run["config"] == settings
