@@ -1,0 +1,65 @@
+"""How long each stage takes: names first and again, proposal, crops, CLIP, assemble, memory.
+
+Example: python tools/benchmark.py --model nano --names 150
+
+Prints a Markdown table on scikit-image's astronaut (512 x 512). Each model is built in processes of
+its own; ``full-size`` is R-101c + ViT-B/16 with random weights, ``full-size-compat`` the same with
+every step as published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import open_clip
+import skimage.data
+
+from maskclip.timing import FULL_SIZE, Job, describe_machine, format_table, measure
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    summary, _, rest = __doc__.partition("\n\n")
+    parser = argparse.ArgumentParser(
+        description=summary, epilog=rest, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        dest="models",
+        metavar="MODEL",
+        help=f"packaged name, folder, {' or '.join(FULL_SIZE)}; may be repeated (default: all)",
+    )
+    parser.add_argument("--names", type=int, default=150, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="the fastest photo of so many counts"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default: %(default)s)")
+    args = parser.parse_args(argv)
+    known = len(open_clip.IMAGENET_CLASSNAMES)
+    if not 1 <= args.names <= known or args.repeats < 1:
+        parser.error(f"--names must be 1 to {known} and --repeats at least 1")
+    return args
+
+
+def main() -> int:
+    args = parse_args()
+    # Spread over ImageNet's list: birds, dogs, vehicles, tools, food
+    names = open_clip.IMAGENET_CLASSNAMES[:: len(open_clip.IMAGENET_CLASSNAMES) // args.names]
+    names, photo = list(names[: args.names]), skimage.data.astronaut()
+    print(describe_machine())
+    measured = {}
+    try:
+        for model in args.models or ["nano", *FULL_SIZE]:
+            print(f"measuring {model} …", file=sys.stderr)
+            measured[model] = measure(Job(model, photo, names, args.repeats, args.device))
+    except (OSError, ValueError, RuntimeError) as error:
+        print(f"benchmark: error: {error}", file=sys.stderr)
+        return 2
+    print(f"{len(names)} names; photo {photo.shape[0]} x {photo.shape[1]}")
+    print(format_table(measured))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
