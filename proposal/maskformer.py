@@ -42,6 +42,7 @@ class MaskFormerConfig:
     training_names: int = 0  # how many text embeddings of the training are kept; text only
     class_hidden_dim: int = 1024  # of the classifier's hidden layer
     query_init: str = "normal"  # or "grid": each query starts at a place of its own (small data)
+    places: bool = False  # tell values, queries and pixels where they are, not only the keys
     short_side: int = 512  # of the resized image, as long as the long side stays within max_size
     max_size: int = 2048
     size_divisibility: int = 32
@@ -110,11 +111,13 @@ class MaskFormer(nn.Module):
     def forward(self, images: Tensor) -> MaskFormerOutput:
         """(B, 3, H, W) normalised, padded images -> the last layer's output with the others'."""
         maps = self.backbone(images)
-        pixel_embeddings = self.pixel_decoder(maps)  # (B, mask_dim, h, w)
+        pixel_embeddings = self.pixel_decoder(maps, self.config.places)  # (B, mask_dim, h, w)
         memory = self.input_proj(maps[-1])  # (B, E, h, w) at stride 32
         positions = grid_positions(*memory.shape[-2:], self.config.hidden_dim, memory.device)
         memory = self.encoder(memory.flatten(2).mT, positions)  # (B, P, E)
-        queries = self.decoder(self.query_embed.weight, memory, positions)
+        places, keys = self.query_embed.weight, memory + positions  # (Q, E), (B, P, E)
+        start, values = (places, keys) if self.config.places else (torch.zeros_like(places), memory)
+        queries = self.decoder(start, places, values, keys)
         if not self.training:
             return self.answer(queries[-1], pixel_embeddings)
         outputs = [self.answer(layer, pixel_embeddings) for layer in queries]

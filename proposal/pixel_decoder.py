@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from proposal.transformer_decoder import grid_positions
+
 
 class ConvNorm(nn.Conv2d):
     """A convolution whose GroupNorm is its child ``norm``: the published parameter names."""
@@ -38,11 +40,18 @@ class PixelDecoder(nn.Module):
         nn.init.kaiming_uniform_(self.mask_features.weight, a=1)
         nn.init.zeros_(self.mask_features.bias)
 
-    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
-        """Four maps at strides 4, 8, 16, 32 -> (B, mask_dim, h, w) embeddings at stride 4."""
+    def forward(self, maps: tuple[Tensor, ...], places: bool = False) -> Tensor:
+        """Four maps at strides 4, 8, 16, 32 -> (B, mask_dim, h, w) embeddings at stride 4.
+
+        With places, pixels are told where they are by sine codes added before the last layer.
+        """
         pyramid = self.get_submodule(f"layer_{self.levels}")(maps[-1])
         for level in range(self.levels - 1, 0, -1):
             lateral = self.get_submodule(f"adapter_{level}")(maps[level - 1])
             above = F.interpolate(pyramid, size=lateral.shape[-2:], mode="nearest")
             pyramid = self.get_submodule(f"layer_{level}")(lateral + above)
+        if places:
+            height, width = pyramid.shape[-2:]
+            codes = grid_positions(height, width, pyramid.shape[1], pyramid.device)  # (h * w, E)
+            pyramid = pyramid + codes.mT.unflatten(1, (height, width))
         return self.mask_features(pyramid)

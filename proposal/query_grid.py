@@ -43,6 +43,8 @@ def spread_queries(places: Tensor, decoder: TransformerDecoder, input_proj: nn.M
     if isinstance(input_proj, nn.Conv2d):
         input_proj.weight[channels] = 0
         input_proj.bias[channels] = 0
+    # All queries start as zeros, whose norm would enlarge the first layer's gradients 300 times.
+    nn.init.normal_(decoder.layers[0].self_attn.out_proj.bias)
     for layer in decoder.layers:
         layer.norm1.weight[channels] = 0
         queries, keys, _ = layer.multihead_attn.in_proj_weight.chunk(3)  # (E, E) each

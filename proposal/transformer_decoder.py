@@ -126,10 +126,9 @@ class TransformerDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, places: Tensor, memory: Tensor, positions: Tensor) -> list[Tensor]:
-        """(Q, E) places, (B, P, E) memory, (P, E) positions -> (B, Q, E) after each layer."""
-        keys = memory + positions  # (B, P, E)
-        targets = torch.zeros_like(places).expand(len(memory), -1, -1)  # (B, Q, E)
+    def forward(self, start: Tensor, places: Tensor, memory: Tensor, keys: Tensor) -> list[Tensor]:
+        """(Q, E) start and places, (B, P, E) memory and keys -> (B, Q, E) after each layer."""
+        targets = start.expand(len(memory), -1, -1)  # (B, Q, E)
         outputs = []
         for layer in self.layers:
             targets = layer(targets, places, memory, keys)
