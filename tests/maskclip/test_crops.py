@@ -136,13 +136,13 @@ def test_sharp_crops_are_antialiased():
 
 def test_sharp_equals_pil_on_one_box():
     """Outside of pyramids (less than halved) it is PIL's antialiased bicubic."""
-    image = torch.randint(0, 256, (30, 41, 3), dtype=torch.uint8)
+    image = torch.randint(100, 150, (30, 41, 3), dtype=torch.uint8)  # nothing to clip
     masks = torch.ones(1, 30, 41, dtype=torch.bool)
     crops, _ = crop_regions(image, masks, torch.tensor([[0, 0, 41, 30]]), 24, FILL)
     pil = Image.fromarray(image.numpy()).resize((24, 24), Image.Resampling.BICUBIC)
     expected = torch.from_numpy(np.array(pil)).permute(2, 0, 1).float()
     inner = (crops[0] - expected)[:, 2:-2, 2:-2]  # borders: PIL leaves taps out, here they repeat
-    assert inner.abs().max() <= 3  # PIL also rounds, and clips between its two passes
+    assert inner.abs().max() <= 1.1  # PIL rounds, twice
 
 
 @pytest.mark.parametrize("compat", [True, False])
