@@ -14,3 +14,33 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the project's data folder {folder}, which is not part of the repo")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A checkpoint folder with random weights: 5 queries, 32 x 32 crops, no mask prompts."""
+    import torch
+
+    from maskclip.clip import ClipConfig
+    from maskclip.clip_models import build_clip
+    from maskclip.segmentor import Segmentor
+    from proposal.backbones import BackboneConfig
+    from proposal.maskformer import MaskFormer, MaskFormerConfig
+    from proposal.maskformer_proposer import MaskFormerProposer
+
+    torch.manual_seed(0)
+    backbone = BackboneConfig(type="timm:mobilenetv2_035")
+    sizes = {"hidden_dim": 32, "conv_dim": 32, "mask_dim": 8, "dim_feedforward": 32}
+    network = MaskFormer(
+        MaskFormerConfig(
+            backbone, **sizes, num_queries=5, nheads=2, dec_layers=1, short_side=64, max_size=128
+        )
+    )
+    vision = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
+    text = {"width": 16, "heads": 1, "layers": 1, "context_length": 24}
+    model = {"embed_dim": 16, "vision_cfg": vision, "text_cfg": text}
+    clip = build_clip(ClipConfig(name="tiny", model=model, templates="single"))
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    segmentor = Segmentor(MaskFormerProposer(network), clip, name="tiny")
+    segmentor.save_pretrained(folder)
+    return folder
