@@ -1,0 +1,47 @@
+"""How often a CLIP names given regions rightly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from maskclip.adaptation.config import DataConfig
+from maskclip.adaptation.pair_table import PairTable
+from maskclip.adaptation.region_crops import RegionCrops
+from maskclip.adaptation.teacher import encode_nouns
+from maskclip.clip import MaskClip
+
+CHUNK = 32
+
+
+@torch.no_grad()
+def classify_regions(clip: MaskClip, table: PairTable, names: Sequence[str]) -> np.ndarray:
+    """The plain crops of all M pairs of a table -> (M,) int64, index into the C names."""
+    crops = RegionCrops(table, clip, DataConfig())
+    text_embeddings = encode_nouns(clip, tuple(names))  # (C, D)
+    training = clip.training
+    clip.eval()
+    best = []
+    for start in range(0, len(table.regions), CHUNK):
+        regions = np.arange(start, min(start + CHUNK, len(table.regions)))
+        embeddings = clip.encode_regions(*crops.cut_many(regions, None))  # (N, D)
+        best.append((embeddings @ text_embeddings.mT).argmax(dim=1).cpu().numpy())
+    clip.train(training)
+    return np.concatenate(best)[table.pair_region]
+
+
+def accuracy(
+    clip: MaskClip, table: PairTable, names: Sequence[str] | None = None
+) -> dict[str, float]:
+    """top1 and mean_per_class (over the nouns that occur), in [0, 1], among C names.
+
+    ``names`` defaults to the table's nouns; nouns not among them are always wrong.
+    """
+    names = list(table.nouns if names is None else names)
+    index = {name: place for place, name in enumerate(names)}
+    truth = np.array([index.get(table.nouns[noun], -1) for noun in table.pair_noun])
+    right = classify_regions(clip, table, names) == truth
+    per_class = [right[table.pair_noun == noun].mean() for noun in np.unique(table.pair_noun)]
+    return {"top1": float(right.mean()), "mean_per_class": float(np.mean(per_class))}

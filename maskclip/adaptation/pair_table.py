@@ -1,0 +1,187 @@
+"""All pairs of a training's sources, as columns."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from maskclip.adaptation.config import PairSource
+from maskclip.pairs import decode_mask, images_root, read_pairs
+
+logger = logging.getLogger(__name__)
+HOLD_OUT_STEPS = 10_000  # photos are told apart by a hash of their id modulo this
+
+
+@dataclass(frozen=True)
+class PairTable:
+    """M pairs of R distinct regions, named with K nouns.
+
+    Pairs that name one region twice (dog, Afghan hound) share its crops and features.
+    """
+
+    regions: pa.Table  # (R) rows of PAIR_SCHEMA, for their photo, mask and box
+    region_source: NDArray[np.int64]  # (R,) index into sources
+    pair_region: NDArray[np.int64]  # (M,) index into regions
+    pair_noun: NDArray[np.int64]  # (M,) index into nouns
+    nouns: tuple[str, ...]  # (K)
+    sources: tuple[PairSource, ...]
+    roots: tuple[Path, ...]  # of each source's photos
+    held_out: NDArray[np.bool_]  # (M,) pairs that are never drawn
+
+    def __len__(self) -> int:
+        return len(self.pair_region)
+
+    def photo(self, region: int) -> Path:
+        """Where the photo of a region lies."""
+        return self.roots[self.region_source[region]] / self.regions["image"][region].as_py()
+
+    def mask(self, region: int) -> NDArray[np.bool_]:
+        """(H, W) bool at the photo's size."""
+        return decode_mask(self.regions.slice(region, 1).to_pylist()[0])
+
+    def box_xyxy(self, region: int) -> tuple[int, int, int, int]:
+        """The tight box, exclusive on the right and bottom."""
+        return tuple(self.regions["box_xyxy"][region].as_py())
+
+    @property
+    def pair_source(self) -> NDArray[np.int64]:
+        """(M,) index into sources."""
+        return self.region_source[self.pair_region]
+
+    def exclusive_nouns(self) -> list[str]:
+        """The nouns of all sources with a closed list, sorted."""
+        closed = np.array([source.exclusive for source in self.sources], dtype=bool)
+        return sorted({self.nouns[i] for i in self.pair_noun[closed[self.pair_source]]})
+
+    def weights(self) -> NDArray[np.float64]:
+        """(M,) chance of each pair: by the source's weight, within it by its noun's rarity."""
+        weights = np.zeros(len(self))
+        for index, source in enumerate(self.sources):
+            own = np.flatnonzero((self.pair_source == index) & ~self.held_out)
+            counts = np.bincount(self.pair_noun[own], minlength=len(self.nouns))
+            rarity = counts[self.pair_noun[own]] ** -float(source.balance)
+            if len(own):
+                weights[own] = source.weight * rarity / rarity.sum()
+        return weights / weights.sum()
+
+    def related(self) -> NDArray[np.bool_]:
+        """(K, K): nouns said of the same region, none of which is a negative of the other."""
+        size = len(self.nouns)
+        related = np.eye(size, dtype=bool)
+        order = np.argsort(self.pair_region, kind="stable")
+        starts = np.flatnonzero(np.diff(self.pair_region[order])) + 1
+        for group in np.split(self.pair_noun[order], starts):
+            related[np.ix_(group, group)] = True
+        return related
+
+    def exclusive_mask(self) -> NDArray[np.bool_]:
+        """(K, K): pairs of nouns that one closed list tells apart."""
+        told_apart = np.zeros((len(self.nouns),) * 2, dtype=bool)
+        for index, source in enumerate(self.sources):
+            if source.exclusive:
+                own = np.unique(self.pair_noun[self.pair_source == index])
+                told_apart[np.ix_(own, own)] = True
+        return told_apart & ~np.eye(len(self.nouns), dtype=bool)
+
+    def fingerprint(self, source: int) -> str:
+        """SHA-256 of the regions of one source: their photos and masks."""
+        own = self.regions.filter(pa.array(self.region_source == source))
+        digest = hashlib.sha256()
+        for column in ("image", "mask"):
+            for value in own[column].to_pylist():
+                digest.update(value if isinstance(value, bytes) else value.encode())
+                digest.update(b"\0")
+        return digest.hexdigest()
+
+
+def read_table(
+    sources: Sequence[PairSource], *, hold_out: float = 0.0, only_held_out: bool = False
+) -> PairTable:
+    """The pairs of all sources; those of a share of the photos are marked, or alone there.
+
+    Raises:
+        ValueError: there are no sources, or none has a pair.
+        FileNotFoundError: a folder is missing.
+    """
+    tables = [_read_source(source, hold_out if only_held_out else 1.0) for source in sources]
+    if not sum(table.num_rows for table in tables):
+        folders = ", ".join(source.folder for source in sources) or "nothing"
+        raise ValueError(
+            f"data.sources must name folders that hold pairs, got {folders}: make some with "
+            "tools/prepare_nano.py or tools/self_label.py"
+        )
+    pairs = pa.concat_tables(tables)
+    source = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
+    first, region = _distinct_regions(pairs, source)
+    nouns, noun = np.unique(np.array(pairs["noun"].to_pylist(), dtype=object), return_inverse=True)
+    logger.info("%d pairs of %d regions with %d nouns", len(pairs), len(first), len(nouns))
+    return PairTable(
+        regions=pairs.take(pa.array(first)).combine_chunks(),
+        region_source=source[first],
+        pair_region=region,
+        pair_noun=noun.astype(np.int64),
+        nouns=tuple(nouns),
+        sources=tuple(sources),
+        roots=tuple(images_root(source.folder) for source in sources),
+        held_out=_held_out(pairs, hold_out),
+    )
+
+
+def _held_out(pairs: pa.Table, share: float) -> NDArray[np.bool_]:
+    ids = pairs["image_id"].to_pylist()
+    return np.array([is_held_out(image_id, share) for image_id in ids], dtype=bool)
+
+
+def _read_source(source: PairSource, share: float) -> pa.Table:
+    """The pairs of one folder that are wanted, on this share of its photos."""
+    table = read_pairs(source.folder)
+    keep = pc.and_(
+        pc.greater_equal(table["score"], source.min_score),
+        pc.greater_equal(table["area"], source.min_area),
+    )
+    table = table.filter(keep)
+    table = table.filter(pa.array(_held_out(table, share)))
+    return _cap(table, source.max_per_noun) if source.max_per_noun else table
+
+
+def _cap(table: pa.Table, limit: int) -> pa.Table:
+    """At most ``limit`` pairs of each noun, spread over the table; the order stays."""
+    nouns = np.array(table["noun"].to_pylist(), dtype=object)
+    order = np.random.default_rng(0).permutation(len(nouns))
+    seen: Counter = Counter()
+    keep = np.zeros(len(nouns), dtype=bool)
+    for row in order:
+        keep[row] = seen[nouns[row]] < limit
+        seen[nouns[row]] += 1
+    return table.filter(pa.array(keep))
+
+
+def is_held_out(image_id: str, share: float) -> bool:
+    """Whether a photo belongs to the given share that training leaves out."""
+    return zlib.crc32(image_id.encode()) % HOLD_OUT_STEPS < share * HOLD_OUT_STEPS
+
+
+def _distinct_regions(
+    pairs: pa.Table, source: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """M pairs -> (R,) the first pair of each region, (M,) the region of each pair."""
+    places: dict[tuple, int] = {}
+    first = []
+    region = np.zeros(len(pairs), dtype=np.int64)
+    columns = (source.tolist(), pairs["image"].to_pylist(), pairs["mask"].to_pylist())
+    for row, key in enumerate(zip(*columns, strict=True)):
+        if key not in places:
+            places[key] = len(first)
+            first.append(row)
+        region[row] = places[key]
+    return np.array(first, dtype=np.int64), region

@@ -1,0 +1,72 @@
+"""Which weights a training changes, and how fast each of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from torch import nn
+from torch.optim import AdamW
+
+from maskclip.adaptation.config import TrainConfig
+from maskclip.clip import MaskClip
+
+TRUNK = "tower.visual.trunk.patch_embed.backbone."  # of a hybrid tower
+EMBEDDINGS = ("class_embedding", "positional_embedding", "cls_token", "pos_embed", "prompts")
+
+
+def build_optimizer(clip: MaskClip, config: TrainConfig) -> AdamW:
+    """AdamW over what the mode trains; the rest is frozen.
+
+    Raises:
+        ValueError: the mode trains prompts and there are none.
+    """
+    if config.mode != "ft" and clip.tower.prompts is None:
+        raise ValueError(f"train.mode {config.mode!r} trains mask prompts: set clip.prompt_depth")
+    groups: dict[tuple, dict] = {}
+    for name, parameter in clip.named_parameters():
+        parameter.requires_grad_(_is_trained(name, config))
+        if not parameter.requires_grad:
+            continue
+        rate = _learning_rate(name, config)
+        decay = config.weight_decay if _decays(name, parameter) else 0.0
+        group = groups.setdefault((rate, decay), {"params": [], "lr": rate, "weight_decay": decay})
+        group["params"].append(parameter)
+    return AdamW(list(groups.values()), betas=config.betas, eps=config.eps)
+
+
+def _is_trained(name: str, config: TrainConfig) -> bool:
+    if name == "log_logit_scale":
+        return True
+    if not name.startswith("tower."):
+        return False  # the text tower is locked
+    if name == "tower.prompts":
+        return config.mode != "ft"
+    if config.mode == "mpt":
+        return False
+    return not (config.freeze_trunk and name.startswith(TRUNK))
+
+
+def _learning_rate(name: str, config: TrainConfig) -> float:
+    if name == "tower.prompts" and config.mode == "joint" and config.prompt_learning_rate:
+        return config.prompt_learning_rate
+    if name.startswith(TRUNK):
+        return config.learning_rate * config.trunk_factor
+    return config.learning_rate
+
+
+def _decays(name: str, parameter: nn.Parameter) -> bool:
+    return parameter.ndim >= 2 and not name.endswith(EMBEDDINGS)
+
+
+def schedule_factor(config: TrainConfig) -> Callable[[int], float]:
+    """The learning rate's factor at a step: a linear warm-up, then half a cosine down to 0."""
+
+    def factor(step: int) -> float:
+        if step < config.warmup_steps:
+            return (step + 1) / (config.warmup_steps + 1)
+        left = max(1, config.steps - config.warmup_steps)
+        progress = min(1.0, (step - config.warmup_steps) / left)
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+    return factor
