@@ -66,6 +66,8 @@ class TextEncoder:
             fresh = dict(zip(chunk, embeddings, strict=True))
             self.cache.write(fresh)
             known.update(fresh)
+            if len(missing) > step:  # minutes: show that something happens
+                logger.info("encoded %d of %d new names", start + len(fresh), len(missing))
         by_synonym = dict(zip(synonyms, keys, strict=True))
         table = np.stack([known[by_synonym[synonym]] for synonym in vocabulary.synonyms])
         return torch.from_numpy(table).to(self._device)  # (K, D)
