@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from proposal.backbones import BackboneConfig, build_backbone
 from proposal.pixel_decoder import PixelDecoder
-from proposal.query_grid import spread_queries
+from proposal.query_grid import grid_points, pyramid_points, spread_queries
+from proposal.soft_boxes import SoftBoxes
 from proposal.transformer_decoder import (
     Mlp,
     TransformerDecoder,
@@ -43,6 +44,7 @@ class MaskFormerConfig:
     class_hidden_dim: int = 1024  # of the classifier's hidden layer
     query_init: str = "normal"  # or "grid": each query starts at a place of its own (small data)
     places: bool = False  # tell values, queries and pixels where they are, not only the keys
+    soft_boxes: bool = False  # masks are expected in a box that each query moves (small data)
     short_side: int = 512  # of the resized image, as long as the long side stays within max_size
     max_size: int = 2048
     size_divisibility: int = 32
@@ -96,17 +98,21 @@ class MaskFormer(nn.Module):
             self.no_object = nn.Parameter(torch.randn(config.embed_dim))
             texts = torch.zeros(config.training_names, config.embed_dim)
             self.register_buffer("training_text_embeddings", texts)
-        self.reset_transformer()
+        points = grid_points(config.num_queries)  # (Q, 2)
+        if config.soft_boxes:
+            points, radii = pyramid_points(config.num_queries)
+            self.soft_boxes = SoftBoxes(points, radii, width)
+        self.reset_transformer(points)
 
     @torch.no_grad()
-    def reset_transformer(self) -> None:
-        """Draw the transformer's weights anew, and place the queries as the config says."""
+    def reset_transformer(self, points: Tensor) -> None:
+        """Draw the transformer's weights, and place queries at (Q, 2) points if so configured."""
         for part in (self.encoder, self.decoder):
             for parameter in part.parameters():
                 if parameter.ndim > 1:
                     nn.init.xavier_uniform_(parameter)
         if self.config.query_init == "grid":
-            spread_queries(self.query_embed.weight, self.decoder, self.input_proj)
+            spread_queries(self.query_embed.weight, points, self.decoder, self.input_proj)
 
     def forward(self, images: Tensor) -> MaskFormerOutput:
         """(B, 3, H, W) normalised, padded images -> the last layer's output with the others'."""
@@ -128,6 +134,8 @@ class MaskFormer(nn.Module):
         """(B, Q, E) queries, (B, mask_dim, h, w) -> masks and classes of one decoder layer."""
         mask_embeddings = self.mask_embed(queries)  # (B, Q, mask_dim)
         mask_logits = torch.einsum("bqc,bchw->bqhw", mask_embeddings, pixel_embeddings)
+        if self.config.soft_boxes:
+            mask_logits = mask_logits + self.soft_boxes(queries, pixel_embeddings.shape[-2:])
         answers = self.class_embed(queries)  # (B, Q, 2) or (B, Q, D)
         if self.config.classifier == "text":
             return MaskFormerOutput(mask_logits, class_embeddings=answers, no_object=self.no_object)

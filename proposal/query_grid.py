@@ -25,15 +25,27 @@ def grid_points(queries: int) -> Tensor:
     return torch.tensor(points).reshape(-1, 2)
 
 
+def pyramid_points(queries: int) -> tuple[Tensor, Tensor]:
+    """(Q, 2) points of grids from fine to coarse, (Q,) radii: half of the grid's spacing."""
+    points, radii, left = [], [], queries
+    for share in (0.6, 0.25, 0.11, 1.0):
+        count = min(left, round(share * queries))
+        points.append(grid_points(count))
+        radii.append(torch.full((count,), 0.5 / max(1, math.isqrt(count))))
+        left -= count
+    return torch.cat(points), torch.cat(radii)
+
+
 @torch.no_grad()
-def spread_queries(places: Tensor, decoder: TransformerDecoder, input_proj: nn.Module) -> None:
-    """Set (Q, E) places to codes of a grid; half of the heads then look where their query is.
+def spread_queries(
+    places: Tensor, points: Tensor, decoder: TransformerDecoder, input_proj: nn.Module
+) -> None:
+    """Set (Q, E) places to the codes of (Q, 2) points; half of the heads then look there.
 
     The attention of such a head is about a Gaussian around its query's point: the products of
     two places' codes sum to sum_i cos(w_i d), which falls as d^2 / 2 * sum_i w_i^2. The channels
     it reads hold nothing but places at the start: neither what a query has read nor the image.
     """
-    points = grid_points(len(places))
     width, heads = places.shape[1], decoder.layers[0].multihead_attn.num_heads
     places.copy_(sine_positions(points[:, 0], points[:, 1], width))
     size = width // heads  # channels of a head

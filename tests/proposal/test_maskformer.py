@@ -31,7 +31,11 @@ TINY = MaskFormerConfig(
 @pytest.mark.parametrize("queries", [1, 9])
 @pytest.mark.parametrize(
     "more",
-    [{}, {"classifier": "text"}, {"query_init": "grid", "places": True, "enc_layers": 1}],
+    [
+        {},
+        {"classifier": "text"},
+        {"query_init": "grid", "places": True, "soft_boxes": True, "enc_layers": 1},
+    ],
 )
 def test_every_query_of_every_layer_gives_a_mask_and_an_answer(images, queries, more):
     network = MaskFormer(dataclasses.replace(TINY, num_queries=queries, **more)).train()

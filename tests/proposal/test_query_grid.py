@@ -25,7 +25,7 @@ def attention_centres(init: str, layer: int) -> torch.Tensor:
     input_proj = torch.nn.Conv2d(8, 96, 1)
     places = torch.randn(25, 96)
     if init == "grid":
-        spread_queries(places, decoder, input_proj)
+        spread_queries(places, grid_points(25), decoder, input_proj)
     with torch.no_grad():
         memory = input_proj(torch.randn(1, 8, 16, 16)).flatten(2).mT
         keys = memory + grid_positions(16, 16, 96, memory.device)
