@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 from maskclip.pairs import Pair
+from proposal.data.coco import decode_segmentation
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Instance:
     mask: np.ndarray  # (H, W) bool
     name: str
     crowd: bool
+    stated_area: float = 0.0  # as the file has it; COCO sorts sizes by it
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,12 @@ def coco_photos(instances: str | Path) -> Iterator[AnnotatedPhoto]:
     for photo in content["images"]:
         size_hw = photo["height"], photo["width"]
         found = [
-            Instance(mask, names[annotation["category_id"]], bool(annotation.get("iscrowd")))
+            Instance(
+                mask,
+                names[annotation["category_id"]],
+                crowd=bool(annotation.get("iscrowd")),
+                stated_area=float(annotation.get("area", mask.sum())),
+            )
             for annotation in by_photo[photo["id"]]
             if (mask := segmentation_mask(annotation["segmentation"], size_hw)).any()
         ]
@@ -84,18 +90,12 @@ def coco_pairs(instances: str | Path, leave_out: Collection[str] = ()) -> Iterat
 
 
 def segmentation_mask(segmentation: list | dict, size_hw: tuple[int, int]) -> np.ndarray:
-    """COCO polygons, uncompressed or compressed RLE -> (H, W) bool."""
-    height, width = size_hw
+    """COCO polygons, uncompressed or compressed RLE -> (H, W) bool; lines have no pixel."""
     if isinstance(segmentation, list):
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
+        segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not segmentation:
             return np.zeros(size_hw, dtype=bool)
-        rle = coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
-    elif isinstance(segmentation["counts"], list):
-        rle = coco_mask.frPyObjects(segmentation, height, width)
-    else:
-        rle = segmentation
-    return coco_mask.decode(rle).astype(bool)
+    return decode_segmentation(segmentation, size_hw)
 
 
 def _read_json(path: str | Path) -> dict[str, Any]:
