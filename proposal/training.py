@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from proposal.backbones import load_trunk
-from proposal.checkpoint_files import load_strictly, read_config, read_tensors, write_checkpoint
-from proposal.configuration import config_from_dict, config_to_dict
+from proposal.checkpoint_files import load_strictly
 from proposal.criterion import Criterion
 from proposal.data.sources import DataConfig, open_sources
 from proposal.data.stream import Batch, CropStream, stack
-from proposal.maskformer import MaskFormer, MaskFormerConfig, MaskFormerOutput
+from proposal.maskformer import MaskFormer, MaskFormerOutput
 from proposal.optimizer import build_optimizer, build_schedule, freeze
+from proposal.training_checkpoint import read_proposer, write_proposer
 from proposal.training_config import ProposalTraining, TrainConfig
 from proposal.training_hooks import (
     AverageWeights,
@@ -33,7 +33,6 @@ from proposal.training_hooks import (
 )
 
 logger = logging.getLogger(__name__)
-PREFIX = "proposer."  # of the network's weights in a checkpoint
 
 
 class TrainingStep(nn.Module):
@@ -152,43 +151,6 @@ def build_loader(data: DataConfig, config: TrainConfig, start: int) -> DataLoade
         collate_fn=stack,
         persistent_workers=config.workers > 0,
     )
-
-
-def read_proposer(folder: Path) -> tuple[MaskFormerConfig, dict[str, Tensor]]:
-    """A checkpoint's proposer: its config and its network's weights.
-
-    Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: it is damaged, or has no MaskFormer proposer.
-    """
-    where = str(folder / "config.json")
-    values = read_config(folder).get("proposer")
-    if not isinstance(values, dict) or values.get("type") != "maskformer":
-        raise ValueError(f"{where} must have a proposer of type maskformer, got {values!r:.80}")
-    sizes = {key: value for key, value in values.items() if key != "type"}
-    tensors = {
-        name.removeprefix(PREFIX): tensor
-        for name, tensor in read_tensors(folder).items()
-        if name.startswith(PREFIX)
-    }
-    return config_from_dict(MaskFormerConfig, sizes, where), tensors
-
-
-def write_proposer(
-    folder: Path, network: nn.Module, config: ProposalTraining, iterations: int
-) -> None:
-    """Write a checkpoint with the proposer's part only."""
-    content = {
-        "name": config.name,
-        "proposer": {"type": "maskformer", **config_to_dict(config.proposer)},
-        "provenance": {
-            "stage": "proposal",
-            "iterations": iterations,
-            "training": config_to_dict(config),
-        },
-    }
-    tensors = {f"{PREFIX}{name}": tensor for name, tensor in network.state_dict().items()}
-    write_checkpoint(folder, content, tensors)
 
 
 def _build(config: ProposalTraining, network: MaskFormer) -> Training:

@@ -14,13 +14,22 @@ import importlib
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from proposal.configuration import load_config
 
-# stage: the module with train() and evaluate(), the module and class of its configuration
+# stage: where its configuration, train() and evaluate() are; imported when asked for
 STAGES = {
-    "proposal": ("proposal.training", "proposal.training_config", "ProposalTraining"),
-    "clip": ("maskclip.adaptation", "maskclip.adaptation", "AdaptConfig"),
+    "proposal": (
+        "proposal.training_config:ProposalTraining",
+        "proposal.training:train",
+        "proposal.evaluation:evaluate",
+    ),
+    "clip": (
+        "maskclip.adaptation:AdaptConfig",
+        "maskclip.adaptation:train",
+        "maskclip.adaptation:evaluate",
+    ),
 }
 
 
@@ -39,17 +48,22 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def find(place: str) -> Any:
+    """``module:name`` -> that object."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def work(args: argparse.Namespace) -> None:
     """Train or measure, in each process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    library, home, name = STAGES[args.stage]
-    config = load_config(getattr(importlib.import_module(home), name), args.config, args.set)
-    stage = importlib.import_module(library)
+    settings, train, evaluate = STAGES[args.stage]
+    config = load_config(find(settings), args.config, args.set)
     if args.eval_only:
-        for metric, value in stage.evaluate(config, args.init or args.output).items():
+        for metric, value in find(evaluate)(config, args.init or args.output).items():
             print(f"{metric}: {value:.2f}")
         return
-    stage.train(config, args.output, init=args.init, resume=args.resume)
+    find(train)(config, args.output, init=args.init, resume=args.resume)
 
 
 def main() -> int:
