@@ -14,7 +14,7 @@ from maskclip.tags import write_tags
 OPACITY = 0.55  # of a name's colour over the photo
 FADE = 0.5  # how much of the photo's own colour goes, so that the names' colours stay themselves
 TAGGED_FRACTION = 0.01  # of the photo: names with less are in the legend only
-HATCH_OPACITY = 0.65
+HATCH_OPACITY = 0.55
 GROUND_GREY, STRIPE_GREY = 84, 160  # where there is no name: ground and hatching
 
 

@@ -1,5 +1,7 @@
 """Overlays can be read: colours apart, borders, hatching, a legend for every size."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -140,3 +142,11 @@ def test_5000_names():
     labels = np.arange(5000).reshape(50, 100)
     picture = draw(segmentation(labels, [str(i) for i in range(5000)]))
     assert picture.width > 100
+
+
+def test_pillows_own_font_serves_without_matplotlib(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    load_font.cache_clear()
+    picture = draw(segmentation(halves(60, 80), ["cat", "кошка"]))
+    load_font.cache_clear()
+    assert picture.width > 80 or picture.height > 60

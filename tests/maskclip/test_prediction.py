@@ -126,7 +126,9 @@ def test_labels_of_a_rotated_photo_match_what_a_viewer_shows(tmp_path, segmentor
     assert json.loads((tmp_path / "out/x.json").read_text())["image"]["height"] == 40
 
 
-@pytest.mark.parametrize(("count", "mode"), [(1, "L"), (300, "I;16")])
+@pytest.mark.parametrize(
+    ("count", "mode"), [(1, "L"), (300, "I;16"), pytest.param(5000, "I;16", marks=pytest.mark.slow)]
+)
 def test_number_of_names(tmp_path, segmentor, count, mode):
     add_photo(tmp_path / "in/x.png")
     names = [f"name {i}" for i in range(count)]
