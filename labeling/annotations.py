@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,14 +51,21 @@ def coco_names(instances: str | Path) -> list[str]:
     return [category["name"] for category in sorted(categories, key=lambda one: one["id"])]
 
 
-def coco_photos(instances: str | Path) -> Iterator[AnnotatedPhoto]:
-    """Every photo of a COCO instances file with its masks; masks without a pixel are left out."""
+def coco_photos(
+    instances: str | Path, wanted: Callable[[str], bool] = bool
+) -> Iterator[AnnotatedPhoto]:
+    """The photos of a COCO instances file whose key (``photo_key``) is ``wanted``, with masks.
+
+    Masks without a pixel are left out.
+    """
     content = _read_json(instances)
     names = {category["id"]: category["name"] for category in content["categories"]}
     by_photo: dict[int, list[dict]] = {photo["id"]: [] for photo in content["images"]}
     for annotation in content["annotations"]:
         by_photo[annotation["image_id"]].append(annotation)
     for photo in content["images"]:
+        if not wanted(photo_key(photo["file_name"])):
+            continue
         size_hw = photo["height"], photo["width"]
         found = [
             Instance(
@@ -79,9 +86,7 @@ def coco_pairs(instances: str | Path, leave_out: Collection[str] = ()) -> Iterat
     ``leave_out`` holds photo keys (``photo_key``). ``proposal`` is the mask's place among the
     photo's masks, crowds not counted.
     """
-    for photo in coco_photos(instances):
-        if photo_key(photo.file_name) in leave_out:
-            continue
+    for photo in coco_photos(instances, lambda key: key not in leave_out):
         single = [instance for instance in photo.instances if not instance.crowd]
         for index, instance in enumerate(single):
             yield Pair.from_mask(

@@ -98,6 +98,9 @@ class Preparation:
             for path in paths
         }
 
+    def _may_teach(self, key: str) -> bool:
+        return key not in self.held_out
+
     def _settings(self, *names: str) -> dict[str, Any]:
         settings = asdict(self.config)
         return {name: settings[name] for name in names}
@@ -152,12 +155,14 @@ class Preparation:
         """The photos by region set, each with its instances where it has any."""
         found: dict[str, list] = {"coco": [], "coco128": [], "coco_unlabelled": []}
         for name in ("coco", "coco128"):
-            annotated = {p.file_name: p for p in coco_photos(self.data / name / "instances.json")}
+            annotated = {
+                p.file_name: p
+                for p in coco_photos(self.data / name / "instances.json", self._may_teach)
+            }
             for path in sorted((self.data / name / "images").iterdir()):
-                if photo_key(path.name) in self.held_out:
-                    continue
-                photo = annotated.get(path.name)
-                found[name if photo else "coco_unlabelled"].append((path, photo))
+                if self._may_teach(photo_key(path.name)):
+                    photo = annotated.get(path.name)
+                    found[name if photo else "coco_unlabelled"].append((path, photo))
         if self.config.research_only:
             paths = sorted((self.data / "flickr8k_1000" / "images").iterdir())
             found["flickr8k_1000"] = [(path, None) for path in paths]

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,6 @@ from labeling.annotations import (
     AnnotatedPhoto,
     coco_names,
     coco_photos,
-    photo_key,
     read_photo_list,
 )
 from labeling.teachers import TeacherDeepLab
@@ -69,8 +69,8 @@ class HeldOut:
             raise FileNotFoundError(f"expected a folder that holds data/, got {shared}")
         wanted = read_photo_list(data / "splits" / "coco_val.txt")
         instances = data / "coco" / "instances.json"
-        photos = [one for one in coco_photos(instances) if photo_key(one.file_name) in wanted]
-        return cls(tuple(photos[:limit]), tuple(coco_names(instances)), data / "coco" / "images")
+        photos = islice(coco_photos(instances, wanted.__contains__), limit)
+        return cls(tuple(photos), tuple(coco_names(instances)), data / "coco" / "images")
 
     def each(self, title: str) -> Iterator[tuple[np.ndarray, AnnotatedPhoto]]:
         """Every photo (H, W, 3) uint8 RGB with its annotations, with a progress bar."""

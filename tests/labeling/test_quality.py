@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from labeling.annotations import AnnotatedPhoto, Instance
+from labeling.quality import (
+    IGNORE,
+    HeldOut,
+    measure_constant,
+    measure_pixels,
+    measure_proposals,
+    table,
+    truth_labels,
+)
+from proposal.proposals import Proposals
+
+NAMES = ("person", "cat", "tie")
+
+
+def columns(first, last):
+    mask = np.zeros((2, 8), dtype=bool)
+    mask[:, first:last] = True
+    return mask
+
+
+@pytest.fixture
+def photo():
+    return AnnotatedPhoto(
+        "1.png",
+        (2, 8),
+        (
+            Instance(columns(2, 3), "tie", crowd=False, stated_area=2),
+            Instance(columns(0, 5), "person", crowd=False, stated_area=10),
+            Instance(columns(4, 8), "cat", crowd=True),
+        ),
+    )
+
+
+@pytest.fixture
+def held_out(photo, tmp_path):
+    Image.new("RGB", (8, 2)).save(tmp_path / "1.png")
+    return HeldOut((photo,), NAMES, tmp_path)
+
+
+def test_small_instances_lie_on_top_and_crowds_are_ignored(photo):
+    np.testing.assert_array_equal(truth_labels(photo, NAMES)[0], [0, 0, 2, 0, 0] + [IGNORE] * 3)
+
+
+def test_names_that_are_not_asked_for_hide_what_lies_below(photo):
+    np.testing.assert_array_equal(
+        truth_labels(photo, ["person"])[0], [0, 0, IGNORE, 0, 0] + [IGNORE] * 3
+    )
+
+
+def test_the_constant_says_the_name_with_most_pixels(held_out):
+    ((title, metrics),) = measure_constant(held_out).items()
+    assert title == "always person"
+    assert metrics["pACC"] == pytest.approx(80)
+    assert metrics["mIoU"] == pytest.approx((80 + 0) / 2)
+    assert metrics["pixels"] == 10
+
+
+def test_perfect_labels_are_perfect(held_out, photo):
+    metrics = measure_pixels(lambda _: truth_labels(photo, NAMES), held_out, NAMES, "perfect")
+    assert metrics["mIoU_union"] == metrics["pACC"] == 100
+    assert "100.0" in table({"pixels": {"model": metrics}})
+
+
+def test_recall_counts_instances_but_no_crowds(held_out, photo):
+    class Knows:
+        def propose(self, _):
+            masks = np.stack([one.mask for one in photo.instances[:1]])
+            return Proposals(torch.from_numpy(masks).float(), torch.ones(1))
+
+    assert measure_proposals(Knows(), held_out, "knows")["AR@100"] == pytest.approx(50)
+
+
+def test_the_held_out_photos(shared):
+    held_out = HeldOut.load(shared)
+    assert len(held_out.photos) == 80
+    assert len(held_out.names) == 80
+    assert sum(not one.crowd for photo in held_out.photos for one in photo.instances) == 847
+    with pytest.raises(FileNotFoundError, match="holds data/"):
+        HeldOut.load(shared / "data")
