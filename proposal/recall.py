@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from proposal.proposals import Proposals
 
-IOUS = np.arange(0.5, 0.96, 0.05).round(2)  # (10,)
+IOUS = np.linspace(0.5, 0.95, 10)  # as COCOeval makes them, to the last bit
 COUNTS = (10, 100, 1000)  # proposals that may answer, the best scores first
 # COCO's areas in pixels of the photo
 SIZES = {
@@ -75,7 +75,8 @@ def mask_ious(mask_probs: Tensor, masks: np.ndarray, threshold: float) -> np.nda
         found = (chunk > threshold).flatten(1).float()  # (Q, P)
         shared = found @ truth.mT
         unions = found.sum(1, keepdim=True) + truth.sum(1) - shared
-        rows.append((shared / unions.clamp(min=1)).cpu().numpy())
+        # Both are whole numbers; their ratio must not be rounded across one of the IoUs
+        rows.append((shared.double() / unions.double().clamp(min=1)).cpu().numpy())
     return np.concatenate(rows)
 
 

@@ -38,7 +38,7 @@ def pack_photo(
     if size_hw != image.shape[:2]:
         image = cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA)
         masks = resize_stack(masks, size_hw)
-    flat = masks.reshape(len(masks), -1).astype(bool)
+    flat = masks.reshape(len(masks), size_hw[0] * size_hw[1]).astype(bool)
     keep = flat.any(axis=1)
     labels = np.asarray(labels, dtype=np.int64)[keep]
     return Photo(np.ascontiguousarray(image), np.packbits(flat[keep], axis=1), labels)
