@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import torch
 from open_clip.factory import get_model_config
 
@@ -65,6 +66,18 @@ FULL_SIZE: dict[str, Callable[[str], Segmentor]] = {
     "full-size": partial(build_full_size, compat=False),
     "full-size-compat": partial(build_full_size, compat=True),
 }
+
+
+def sample_names(count: int) -> list[str]:
+    """``count`` names spread over ImageNet's thousand: birds, dogs, vehicles, tools, food.
+
+    Raises:
+        ValueError: more than there are.
+    """
+    known = list(dict.fromkeys(open_clip.IMAGENET_CLASSNAMES))  # two are said twice
+    if not 1 <= count <= len(known):
+        raise ValueError(f"names must be 1 to {len(known)} in number, got {count}")
+    return known[:: len(known) // count][:count]
 
 
 def measure(job: Job) -> dict[str, float]:

@@ -61,6 +61,17 @@ def test_processes_of_their_own_do_the_measuring():
     assert measured["text_warm"] < measured["text_cold"]
 
 
+@pytest.mark.parametrize("count", [1, 150, 998])
+def test_sample_names_are_as_many_as_asked_for(count):
+    names = timing.sample_names(count)
+    assert len(names) == len(set(names)) == count
+
+
+def test_no_more_names_than_there_are():
+    with pytest.raises(ValueError, match="1 to 998 in number, got 999"):
+        timing.sample_names(999)
+
+
 def test_a_column_for_each_model():
     table = format_table({"nano": dict.fromkeys(ROWS, 1234.5), "other": dict.fromkeys(ROWS, 0.25)})
     lines = table.splitlines()

@@ -9,13 +9,13 @@ import pytest
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "benchmark.py"
 
 
-@pytest.mark.parametrize("arguments", [["--names", "0"], ["--names", "1001"], ["--repeats", "0"]])
+@pytest.mark.parametrize("arguments", [["--names", "0"], ["--repeats", "0"]])
 def test_wrong_numbers_are_refused(arguments, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(TOOL), *arguments])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(TOOL), run_name="__main__")
     assert stop.value.code == 2
-    assert "error: --names must be 1 to 1000 and --repeats at least 1" in capsys.readouterr().err
+    assert "error: --names and --repeats must be at least 1" in capsys.readouterr().err
 
 
 def test_help_names_the_full_size_models(monkeypatch, capsys):
