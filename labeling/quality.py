@@ -2,8 +2,9 @@
 
 Protocol, all numbers in percent:
 
-- *proposals*: class-agnostic recall of the photos' instances (``proposal.recall``), for the model's
-  proposer and for superpixels with their default settings, largest regions first.
+- *proposals*: class-agnostic recall of the photos' instances (``proposal.recall``).
+- *superpixels*: the same of the superpixel proposer with its default settings, largest regions
+  first: the baseline of *proposals*. It takes minutes and does not depend on the model.
 - *regions*: every ground-truth mask (no crowds) is cropped and classified among COCO's 80 names;
   top-1 over all masks, and averaged over the names that occur. Baseline: always the commonest name.
 - *pixels*: labels of the whole photo among the 80 names, no background. The truth is painted from
@@ -42,11 +43,12 @@ from maskclip.segmentor import Segmentor
 from proposal.proposals import Proposals, Proposer
 from proposal.recall import Truth, proposal_recall
 
-PARTS = ("proposals", "regions", "pixels", "voc")
+PARTS = ("proposals", "superpixels", "regions", "pixels", "voc")
 IGNORE = 255
-TEACHER = "mobilenetv2_100_voc_deeplab.safetensors"
+TEACHER = "weights/mobilenetv2_100_voc_deeplab.safetensors"
 SUMMARY = {  # measurement: the numbers of it that the table shows
     "proposals": ("AR@10", "AR@100", "best_overlap"),
+    "superpixels": ("AR@10", "AR@100", "best_overlap"),
     "regions": ("top1", "mean_per_class"),
     "pixels": ("mIoU", "mIoU_union", "pACC"),
     "voc": ("mIoU", "mIoU_union", "pACC"),
@@ -78,54 +80,64 @@ class HeldOut:
             yield load_image(self.images / photo.file_name), photo
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """The model that is measured: a packaged name or folder, with settings overridden."""
+
+    model: str
+    device: str = "cpu"
+    overrides: tuple[str, ...] = ()  # such as clip.background=mean
+
+    def proposer(self) -> Proposer:
+        """Its stage 1 alone, as a run folder may hold it."""
+        return load_proposer(self.model, self.device, self._settings("proposer"))
+
+    def clip(self) -> MaskClip:
+        """Its stage 2 alone, as a run folder may hold it."""
+        return load_clip(self.model, self.device, self._settings("clip"))
+
+    def segmentor(self) -> Segmentor:
+        """Both stages, naming every pixel."""
+        settings = [*self.overrides, "segmentor.background=none"]
+        return Segmentor.from_pretrained(self.model, device=self.device, overrides=settings)
+
+    def _settings(self, section: str) -> list[str]:
+        prefix = f"{section}."
+        return [each.removeprefix(prefix) for each in self.overrides if each.startswith(prefix)]
+
+
 def measure(
-    model: str,
+    candidate: Candidate,
     shared: str | Path,
     *,
     only: Sequence[str] = PARTS,
     limit: int | None = None,
-    device: str = "cpu",
-    overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Measure a model (packaged name or folder) -> for each of ``only``, numbers per contestant.
-
-    ``overrides`` are settings such as ``clip.background=mean``.
-    """
+    """The candidate on the held-out photos -> for each of ``only``, numbers per contestant."""
     held_out = HeldOut.load(shared, limit)
-    numbers: dict[str, Any] = {"model": str(model), "photos": len(held_out.photos)}
-    if "proposals" in only:
-        proposer = load_proposer(model, device, _section(overrides, "proposer"))
-        numbers["proposals"] = {
-            "model": measure_proposals(proposer, held_out, "proposals"),
-            "superpixels": measure_proposals(load_proposer("superpixels"), held_out, "superpixels"),
-        }
-    if "regions" in only:
-        clip = load_clip(model, device, _section(overrides, "clip"))
-        numbers["regions"] = measure_regions(clip, held_out)
-    if "pixels" in only or "voc" in only:
-        settings = [*overrides, "segmentor.background=none"]
-        segmentor = Segmentor.from_pretrained(model, device=device, overrides=settings)
-        if "pixels" in only:
-            numbers["pixels"] = {
-                "model": measure_segmentor(segmentor, held_out, held_out.names, "80 names"),
-                **measure_constant(held_out),
-            }
-        if "voc" in only:
-            teacher = TeacherDeepLab.load(Path(shared) / "weights" / TEACHER, device)
-            numbers["voc"] = {
-                "model": measure_segmentor(segmentor, held_out, teacher.names, "20 names"),
-                "DeepLab teacher": measure_pixels(
-                    lambda image: teacher.segment(image)[0], held_out, teacher.names, "teacher"
-                ),
-            }
-    return numbers
+    measurements = {
+        "proposals": lambda: measure_proposals({"model": candidate.proposer()}, held_out),
+        "superpixels": lambda: measure_proposals(
+            {"baseline of proposals": load_proposer("superpixels")}, held_out
+        ),
+        "regions": lambda: measure_regions(candidate.clip(), held_out),
+        "pixels": lambda: measure_pixels(candidate.segmentor(), held_out),
+        "voc": lambda: measure_voc(
+            candidate.segmentor(), TeacherDeepLab.load(Path(shared) / TEACHER), held_out
+        ),
+    }
+    numbers: dict[str, Any] = {"model": candidate.model, "photos": len(held_out.photos)}
+    return numbers | {part: measurements[part]() for part in PARTS if part in only}
 
 
-def measure_proposals(proposer: Proposer, held_out: HeldOut, title: str) -> dict[str, float]:
-    """Class-agnostic recall of a proposer."""
-    return proposal_recall(
-        (_propose(proposer, image), _truth(photo)) for image, photo in held_out.each(title)
-    )
+def measure_proposals(proposers: dict[str, Proposer], held_out: HeldOut) -> dict[str, Any]:
+    """Class-agnostic recall of each proposer."""
+    return {
+        who: proposal_recall(
+            (_propose(proposer, image), _truth(photo)) for image, photo in held_out.each(who)
+        )
+        for who, proposer in proposers.items()
+    }
 
 
 def measure_regions(clip: MaskClip, held_out: HeldOut) -> dict[str, Any]:
@@ -146,40 +158,38 @@ def measure_regions(clip: MaskClip, held_out: HeldOut) -> dict[str, Any]:
     }
 
 
-def measure_segmentor(
-    segmentor: Segmentor, held_out: HeldOut, names: Sequence[str], title: str
-) -> dict[str, Any]:
-    """The metrics of a Segmentor that is given ``names``."""
-    return measure_pixels(
-        lambda image: segmentor.segment(image, names).labels, held_out, names, title
-    )
+def measure_pixels(segmentor: Segmentor, held_out: HeldOut) -> dict[str, Any]:
+    """Metrics over all names, the Segmentor's and those of the commonest name."""
+    names = held_out.names
+    commonest = commonest_label(held_out)
+    said = score_labels(lambda image: segmentor.segment(image, names).labels, held_out, names)
+    constant = score_labels(lambda image: np.full(image.shape[:2], commonest), held_out, names)
+    return {"model": said, f"always {names[commonest]}": constant}
 
 
-def measure_constant(held_out: HeldOut) -> dict[str, dict[str, Any]]:
-    """The metrics of saying everywhere the name that has most pixels."""
-    pixels: Counter[str] = Counter()
+def measure_voc(segmentor: Segmentor, teacher: TeacherDeepLab, held_out: HeldOut) -> dict[str, Any]:
+    """Metrics over the teacher's names, the Segmentor's and the teacher's, without background."""
+    names = teacher.names
+    said = score_labels(lambda image: segmentor.segment(image, names).labels, held_out, names)
+    taught = score_labels(lambda image: teacher.segment(image)[0], held_out, names)
+    return {"model": said, "DeepLab teacher": taught}
+
+
+def commonest_label(held_out: HeldOut) -> int:
+    """The index of the name that has most pixels."""
+    pixels = np.zeros(len(held_out.names), dtype=np.int64)
     for photo in held_out.photos:
         labels = truth_labels(photo, held_out.names)
-        for value in np.unique(labels[labels != IGNORE]):
-            pixels[held_out.names[value]] += int((labels == value).sum())
-    commonest = pixels.most_common(1)[0][0] if pixels else held_out.names[0]
-    label = held_out.names.index(commonest)
-    title = f"always {commonest}"
-    metrics = measure_pixels(
-        lambda image: np.full(image.shape[:2], label), held_out, held_out.names, title
-    )
-    return {title: metrics}
+        pixels += np.bincount(labels[labels != IGNORE], minlength=len(pixels))
+    return int(pixels.argmax())
 
 
-def measure_pixels(
-    segment: Callable[[np.ndarray], np.ndarray],
-    held_out: HeldOut,
-    names: Sequence[str],
-    title: str,
+def score_labels(
+    segment: Callable[[np.ndarray], np.ndarray], held_out: HeldOut, names: Sequence[str]
 ) -> dict[str, Any]:
     """``segment``: (H, W, 3) uint8 RGB -> (H, W) indices into ``names``; its metrics."""
     confusion = Confusion(names, IGNORE)
-    for image, photo in held_out.each(title):
+    for image, photo in held_out.each(f"{len(names)} names"):
         confusion.add(segment(image), truth_labels(photo, names))
     return confusion.metrics()
 
@@ -203,11 +213,6 @@ def table(numbers: dict[str, Any]) -> str:
             counted = [f"{metrics[key]:,} {key}" for key in ("regions", "pixels") if key in metrics]
             lines.append(f"| {part} | {who} | {shown} {' '.join(counted)} |".replace("  ", " "))
     return "\n".join(lines)
-
-
-def _section(overrides: Sequence[str], name: str) -> list[str]:
-    """``clip.a=1`` -> ``a=1`` for the settings of one section."""
-    return [each.removeprefix(f"{name}.") for each in overrides if each.startswith(f"{name}.")]
 
 
 @torch.no_grad()

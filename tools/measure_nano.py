@@ -12,7 +12,7 @@ import logging
 import sys
 from pathlib import Path
 
-from labeling.quality import PARTS, measure, table
+from labeling.quality import PARTS, Candidate, measure, table
 from maskclip.json_file import write_json
 
 
@@ -35,14 +35,8 @@ def main() -> int:
     args = parse_args()
     logging.basicConfig(level=logging.WARNING, format="measure_nano: %(message)s")
     try:
-        numbers = measure(
-            args.model,
-            args.shared,
-            only=args.only,
-            limit=args.limit,
-            device=args.device,
-            overrides=args.set,
-        )
+        candidate = Candidate(args.model, args.device, tuple(args.set))
+        numbers = measure(candidate, args.shared, only=args.only, limit=args.limit)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.output, numbers)
     except (ValueError, OSError) as error:
