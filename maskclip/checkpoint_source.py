@@ -21,7 +21,7 @@ def packaged_names() -> list[str]:
 
 def is_checkpoint(source: str | os.PathLike) -> bool:
     """Is it a packaged name or a folder? Nothing is fetched."""
-    return str(source) in packaged_names() or Path(source).is_dir()
+    return str(source) in packaged_names() or (str(source) != "" and Path(source).is_dir())
 
 
 def find_checkpoint(source: str | os.PathLike) -> Path:
@@ -35,7 +35,7 @@ def find_checkpoint(source: str | os.PathLike) -> Path:
     if text in packaged_names():
         return PACKAGED / text
     path = Path(source).expanduser()
-    if path.is_dir():
+    if text and path.is_dir():
         return path
     if path.exists() or not _HUB_ID.fullmatch(text):
         raise FileNotFoundError(f"there is no model {text!r}: {_choices()}")
