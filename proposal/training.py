@@ -170,7 +170,7 @@ def _build(config: ProposalTraining, network: MaskFormer) -> Training:
 def _add_hooks(config: ProposalTraining, training: Training, output: Path) -> SaveState | None:
     """Register everything that happens between steps; the main process alone writes files."""
     trainer, settings = training.trainer, config.train
-    trainer.register_hooks([hooks.IterationTimer()])
+    trainer.register_hooks([hooks.IterationTimer(warmup_iter=1)])
     if settings.clip_norm:
         trainer.register_hooks([ClipGradients(training.network, settings.clip_norm)])
     schedule = training.parts["schedule"]
