@@ -17,17 +17,19 @@ from torch.utils.data import DataLoader
 from proposal.backbones import load_trunk
 from proposal.checkpoint_files import load_strictly
 from proposal.criterion import Criterion
-from proposal.data.sources import DataConfig, open_sources
+from proposal.data.sources import DataConfig, expand, open_sources
 from proposal.data.stream import Batch, CropStream, stack
 from proposal.maskformer import MaskFormer, MaskFormerOutput
 from proposal.optimizer import build_optimizer, build_schedule, freeze
 from proposal.training_checkpoint import read_proposer, write_proposer
 from proposal.training_config import ProposalTraining, TrainConfig
 from proposal.training_hooks import (
+    STATE_NAME,
     AverageWeights,
     ClipGradients,
     SaveState,
     StopOnSignal,
+    Stopped,
     load_state,
     restore,
 )
@@ -88,12 +90,12 @@ def train(
     """Train, and leave in ``output`` a checkpoint folder with the proposer's part.
 
     ``init``: a checkpoint whose proposer is started from. ``resume``: go on with what ``output``
-    holds. The checkpoint in ``output`` is renewed at every save, so a stop at any time leaves one.
+    holds, if it holds something. The checkpoint is renewed at every save, so a stop leaves one.
 
     Raises:
         FileNotFoundError: a file or folder is missing.
         ValueError: a setting, a file or the state to resume does not fit.
-        KeyboardInterrupt: stopped by the user; all is saved.
+        Stopped: by the user; all is saved.
     """
     if config.proposer.classifier != "objectness":
         raise ValueError(
@@ -105,18 +107,19 @@ def train(
     torch.manual_seed(config.train.seed + comm.get_rank())
     network = build_network(config, init)
     training = _build(config, network)
-    start = 0
-    if resume:
-        path = output / "training_state.pth"
-        start = restore(load_state(path), training.parts, path)
+    start, state = 0, output / STATE_NAME
+    if resume and state.is_file():
+        start = restore(load_state(state), training.parts, state)
         logger.info("resuming after %d iterations", start)
+    elif resume:
+        logger.info("nothing was saved in %s so far: starting anew", output)
     trainer = training.trainer
     trainer.data_loader = build_loader(config.data, config.train, start)
     output.mkdir(parents=True, exist_ok=True)
     save = _add_hooks(config, training, output)
     try:
         trainer.train(start, config.train.iterations)
-    except KeyboardInterrupt:
+    except Stopped:
         if save is not None:
             save.save_interrupted(trainer.iter + 1)
         raise
@@ -128,8 +131,7 @@ def build_network(config: ProposalTraining, init: Path | None) -> MaskFormer:
     if init is not None:
         load_strictly(network, read_proposer(init)[1], str(init))
     elif config.train.trunk_weights is not None:
-        trunk = config.train.trunk_weights.format(**config.data.folders)
-        load_trunk(network.backbone, trunk)
+        load_trunk(network.backbone, expand(config.train.trunk_weights, config.data))
     freeze(network, config.train.frozen)
     return network.to("cuda" if torch.cuda.is_available() else "cpu")
 

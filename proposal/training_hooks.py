@@ -54,6 +54,10 @@ class AverageWeights(HookBase):
         torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
 
 
+class Stopped(KeyboardInterrupt):
+    """The user stopped a training, and it ended between two steps."""
+
+
 class StopOnSignal(HookBase):
     """Ends a training between two steps on Ctrl-C or a request to terminate."""
 
@@ -69,7 +73,7 @@ class StopOnSignal(HookBase):
     def after_step(self) -> None:
         """Leave the loop if asked to."""
         if self.stopped:
-            raise KeyboardInterrupt
+            raise Stopped
 
     def after_train(self) -> None:
         """Stop listening."""
@@ -138,11 +142,8 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read what ``save_state`` wrote; nothing in the file is executed.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: it is damaged.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is nothing to resume: {path} does not exist")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -63,7 +63,7 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(run, data, tmp_path, 
 
     monkeypatch.setattr(training_hooks.StopOnSignal, "after_step", stop_after_two)
     with pytest.raises(KeyboardInterrupt):
-        train(config, tmp_path)
+        train(config, tmp_path, resume=True)  # nothing to resume so far: starts anew
     assert read_config(tmp_path)["provenance"]["iterations"] == 2
     monkeypatch.undo()
     train(config, tmp_path, resume=True)
@@ -110,9 +110,7 @@ def test_wrong_settings_are_refused(data, tmp_path, settings, message):
     assert not (tmp_path / "out").exists()
 
 
-def test_there_must_be_something_to_resume(data, run, tmp_path):
-    with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        train(tiny(data), tmp_path, resume=True)
+def test_what_cannot_be_resumed_is_refused(data, run, tmp_path):
     state = (run / "training_state.pth").read_bytes()
     (tmp_path / "training_state.pth").write_bytes(state[:1000])
     with pytest.raises(ValueError, match="is damaged"):
