@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
+import torch
 
-from maskclip.region_accuracy import region_accuracy
+from maskclip.region_accuracy import classify_masks, region_accuracy
+from maskclip.segmentor import Segmentor
+from proposal.proposals import Proposals
 
 NAMES = ["person", "cat", "tv"]
 
@@ -27,3 +30,30 @@ def test_few_regions(count):
 def test_counts_must_fit():
     with pytest.raises(ValueError, match="N names said"):
         region_accuracy(np.zeros(2), np.zeros(3), NAMES)
+
+
+@pytest.fixture
+def segmentor(tiny_checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKCLIP_CACHE", str(tmp_path / "cache"))
+    return Segmentor.from_pretrained(tiny_checkpoint)
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_masks_are_named_as_the_segmentor_names_proposals(segmentor, count):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    masks = np.zeros((count, 40, 60), dtype=bool)
+    for index, mask in enumerate(masks):
+        mask[5 : 20 + index, 3 * index : 25] = True
+    names = ["cat", "sofa|couch", "tree"]
+    logits = classify_masks(segmentor.clip, image, masks, names)
+    assert logits.shape == (count, 3)
+    proposals = Proposals(torch.from_numpy(masks).float(), torch.ones(count))
+    expected = segmentor.classify(image, proposals, names)
+    torch.testing.assert_close(logits.softmax(dim=1), expected)
+
+
+def test_empty_masks_cannot_be_classified(segmentor):
+    image, masks = np.zeros((4, 4, 3), dtype=np.uint8), np.zeros((2, 4, 4), dtype=bool)
+    with pytest.raises(ValueError, match="2 empty ones"):
+        classify_masks(segmentor.clip, image, masks, ["cat"])
