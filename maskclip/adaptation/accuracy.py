@@ -12,6 +12,7 @@ from maskclip.adaptation.pair_table import PairTable
 from maskclip.adaptation.region_crops import RegionCrops
 from maskclip.adaptation.teacher import encode_nouns
 from maskclip.clip import MaskClip
+from maskclip.region_accuracy import region_accuracy
 
 CHUNK = 32
 
@@ -35,13 +36,11 @@ def classify_regions(clip: MaskClip, table: PairTable, names: Sequence[str]) -> 
 def accuracy(
     clip: MaskClip, table: PairTable, names: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """top1 and mean_per_class (over the nouns that occur), in [0, 1], among C names.
+    """top1 and mean_per_class (over the nouns that occur), in percent, among C names.
 
-    ``names`` defaults to the table's nouns; nouns not among them are always wrong.
+    ``names`` defaults to the table's nouns; those that are not among them are added.
     """
-    names = list(table.nouns if names is None else names)
-    index = {name: place for place, name in enumerate(names)}
-    truth = np.array([index.get(table.nouns[noun], -1) for noun in table.pair_noun])
-    right = classify_regions(clip, table, names) == truth
-    per_class = [right[table.pair_noun == noun].mean() for noun in np.unique(table.pair_noun)]
-    return {"top1": float(right.mean()), "mean_per_class": float(np.mean(per_class))}
+    names = list(dict.fromkeys([*(names or ()), *table.nouns]))
+    true = [names.index(table.nouns[noun]) for noun in table.pair_noun]
+    found = region_accuracy(classify_regions(clip, table, names), true, names)
+    return {"top1": found.top1, "mean_per_class": found.mean_per_class}

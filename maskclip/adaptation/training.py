@@ -24,7 +24,7 @@ from maskclip.adaptation.hooks import ClampScale, Measure
 from maskclip.adaptation.pair_table import PairTable, read_table
 from maskclip.adaptation.parameters import build_optimizer, schedule_factor
 from maskclip.adaptation.region_crops import RegionCrops
-from maskclip.adaptation.starting import load_clip, save_clip, start_clip
+from maskclip.adaptation.starting import save_clip, start_clip
 from maskclip.adaptation.teacher import RegionTeacher
 from maskclip.clip import MaskClip
 from proposal.configuration import config_to_dict
@@ -116,7 +116,7 @@ def train(
 
 def evaluate(config: AdaptConfig, folder: str | Path) -> Metrics:
     """What a training with this config would measure on the CLIP in a checkpoint, in percent."""
-    return _measure(load_clip(Path(folder), config.clip, best_device()), config)()
+    return _measure(start_clip(config.clip, folder, best_device()), config)()
 
 
 def best_device() -> str:
@@ -208,7 +208,7 @@ def _measure(clip: MaskClip, config: AdaptConfig) -> Callable[[], Metrics]:
         found = {}
         for name, table in tables.items():
             for key, value in accuracy(clip, table, names).items():
-                found[f"{name}/{key}"] = round(100 * value, 2)
+                found[f"{name}/{key}"] = round(value, 2)
         return found
 
     return measure
