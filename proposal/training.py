@@ -143,15 +143,16 @@ def build_loader(data: DataConfig, config: TrainConfig, start: int) -> DataLoade
         raise ValueError(
             f"train.batch_size must be a multiple of the {world} devices, got {config.batch_size}"
         )
-    total = config.iterations * config.batch_size
-    stream = CropStream(open_sources(data), data, seed=config.seed, total=total)
+    sizes = {"batches": config.iterations, "batch_size": config.batch_size}
+    stream = CropStream(open_sources(data), data, seed=config.seed, **sizes)
     return DataLoader(
         stream,
         batch_size=config.batch_size // world,
-        sampler=range(start * config.batch_size + rank, total, world),
+        sampler=range(start * config.batch_size + rank, len(stream), world),
         num_workers=config.workers,
         collate_fn=stack,
         persistent_workers=config.workers > 0,
+        generator=torch.Generator(),  # else its start moves torch's own, and a resumed one differs
     )
 
 

@@ -34,23 +34,30 @@ class CropStream(Dataset):
     """
 
     def __init__(
-        self, sources: Sequence[Source], config: DataConfig, *, seed: int, total: int
+        self,
+        sources: Sequence[Source],
+        config: DataConfig,
+        *,
+        seed: int,
+        batches: int,
+        batch_size: int,
     ) -> None:
         self.sources = sources
         self.config = config
         self.seed = seed
-        self.total = total  # crops of the whole training, by which the sides are shared out
+        self.batches = batches  # of the whole training, by which the sides are shared out
+        self.batch_size = batch_size  # all crops of a batch have the same side
         self.kept: dict[tuple[int, int], Photo] = {}
         cv2.setNumThreads(0)  # workers are processes; threads inside them only get in the way
 
     def __len__(self) -> int:
-        return self.total
+        return self.batches * self.batch_size
 
     def __getitem__(self, number: int) -> Crop:
         """Crop ``number`` of the training."""
         rng = np.random.default_rng([self.seed, number])
         sides = self.config.sides
-        side = sides[min(number * len(sides) // self.total, len(sides) - 1)]
+        side = sides[number // self.batch_size * len(sides) // self.batches]
         crop = self._draw(rng, side, self.sources)
         donors = [source for source in self.sources if source.config.paste]
         if donors and rng.random() < self.config.augment.paste:

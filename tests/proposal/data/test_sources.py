@@ -69,20 +69,27 @@ def test_regions_are_cut_to_what_is_free():
     assert free_regions(values, taken).tolist() == [[[False] + [True] * 4 + [False] * 2]]
 
 
+def test_all_crops_of_a_batch_have_one_side(config):
+    """A border between two sides once fell inside a batch, which then could not be stacked."""
+    stream = CropStream(open_sources(config), config, seed=1, batches=7, batch_size=3)
+    for first in range(0, 21, 3):
+        stack([stream[number] for number in range(first, first + 3)])
+
+
 def test_crops_depend_on_their_number_alone(config):
-    stream = CropStream(open_sources(config), config, seed=1, total=10)
-    twin = CropStream(open_sources(config), config, seed=1, total=10)
+    stream = CropStream(open_sources(config), config, seed=1, batches=5, batch_size=2)
+    twin = CropStream(open_sources(config), config, seed=1, batches=5, batch_size=2)
     late = twin[7]  # without having drawn the others first
     early = [stream[number] for number in range(10)]
     assert (late.image == early[7].image).all()
-    assert [crop.image.shape[0] for crop in early] == [32] * 5 + [64] * 5
-    other = CropStream(open_sources(config), config, seed=2, total=10)
+    assert [crop.image.shape[0] for crop in early] == [32] * 6 + [64] * 4
+    other = CropStream(open_sources(config), config, seed=2, batches=5, batch_size=2)
     assert any((other[n].image != early[n].image).any() for n in range(5))
 
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_batches_hold_any_number_of_masks(config, count):
-    stream = CropStream(open_sources(config), config, seed=1, total=100)
+    stream = CropStream(open_sources(config), config, seed=1, batches=100, batch_size=1)
     batch = stack([stream[number] for number in range(count)])
     assert batch.images.shape == (count, 3, 32, 32) and batch.images.dtype == torch.uint8
     assert all(len(t.masks) == len(t.labels) for t in batch.targets)
