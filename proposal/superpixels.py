@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 from skimage.segmentation import felzenszwalb
+from torch import Tensor
 
 from proposal.data.photo import shrunk_size
 from proposal.proposals import Proposals
@@ -55,12 +56,9 @@ class SuperpixelProposer:
         dropped = find_duplicates(ids, areas, config.duplicate_iou)
         order = np.argsort(-areas, kind="stable")  # of equal areas, the finer scale first
         order = order[~dropped[order]][: config.max_regions]
-        masks = np.zeros((len(order), *size_hw), dtype=np.float32)
-        first = np.cumsum([0] + [m.max() + 1 for m in maps])
-        for row, region in zip(masks, order, strict=True):
-            row[ids[np.searchsorted(first, region, side="right") - 1] == region] = 1
+        masks = paint_regions(ids, order, len(areas))
         scores = torch.from_numpy(areas[order] / np.prod(size_hw)).float()
-        return Proposals(torch.from_numpy(masks), scores)
+        return Proposals(masks, scores)
 
 
 def number_regions(maps: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -73,13 +71,24 @@ def number_regions(maps: list[np.ndarray]) -> tuple[list[np.ndarray], np.ndarray
     return ids, areas
 
 
+def paint_regions(ids: list[np.ndarray], chosen: np.ndarray, count: int) -> Tensor:
+    """Maps (h, w) with labels below count, (Q,) chosen labels -> (Q, h, w) float masks."""
+    row_of = np.full(count, -1)
+    row_of[chosen] = np.arange(len(chosen))
+    masks = torch.zeros(len(chosen), *ids[0].shape)
+    for labels in ids:
+        rows = torch.from_numpy(row_of[labels])  # (h, w)
+        y, x = torch.nonzero(rows >= 0, as_tuple=True)
+        masks[rows[y, x], y, x] = 1
+    return masks
+
+
 def find_duplicates(ids: list[np.ndarray], areas: np.ndarray, iou: float) -> np.ndarray:
     """Maps with unique labels, (R,) areas -> (R,) bool: smaller twins of a region that is kept."""
     twins = []
     for one, other in combinations(ids, 2):
-        pairs, overlaps = np.unique(
-            np.stack([one.ravel(), other.ravel()]), axis=1, return_counts=True
-        )
+        codes, overlaps = np.unique(one.ravel() * len(areas) + other.ravel(), return_counts=True)
+        pairs = np.stack([codes // len(areas), codes % len(areas)])
         unions = areas[pairs[0]] + areas[pairs[1]] - overlaps
         twins.append(pairs[:, overlaps >= iou * unions])
     dropped = np.zeros(len(areas), dtype=bool)
