@@ -12,8 +12,8 @@ from torch import nn
 from proposal.training_hooks import (
     AverageWeights,
     ClipGradients,
-    Stopped,
     StopOnSignal,
+    Stopped,
     load_state,
     restore,
     save_state,
