@@ -96,8 +96,9 @@ def load_parts(
         SegmentorConfig, folder.config.get("segmentor", {}), f"{folder.where}: segmentor"
     )
     settings = list(changes["segmentor"])
-    if clip is not None and not any(each.startswith("fusion_weight=") for each in settings):
-        # Stage 1 speaks in the space of the checkpoint's own CLIP
+    exchanged = clip is not None or proposer not in (None, MASKFORMER)
+    if exchanged and not any(each.startswith("fusion_weight=") for each in settings):
+        # A proposer speaks in the space of the CLIP that it was trained with
         settings.append("fusion_weight=1.0")
     config = override_config(config, settings)
     chosen, proposer_name = _choose_proposer(folder, proposer, device, changes["proposer"])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,15 @@ from maskclip.segmentation import Regions, Segmentation, ignore_label
 from maskclip.segmentor_config import SegmentorConfig
 from maskclip.stopwatch import Stopwatch
 from proposal.proposals import Proposals, Proposer, propose_all
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is looked for. C: the user's names, K: synonyms of those and of the background's."""
+
+    names: tuple[str, ...]  # C
+    background: Background
+    texts: tuple[Tensor, Tensor]  # embeddings (K, D) and owner (K,), the background's names last
 
 
 class Segmentor:
@@ -139,42 +149,27 @@ class Segmentor:
         """B images of any sizes, C names -> B Segmentations, each as if segmented alone."""
         background = Background.parse(self.config.background)
         vocabulary, count = background.extend(names)
-        ignore = ignore_label(count)
+        ignore_label(count)  # refuses more names than labels can tell apart, before any work
         if not len(images):
             return []
         photos = [load_image(image) for image in images]
         stems = [_stem(image) for image in images] if stems is None else list(stems)
         watch = Stopwatch(self.clip.device)
-        texts = self.clip.encode_names(vocabulary.names)
+        wanted = _Wanted(
+            vocabulary.names[:count], background, self.clip.encode_names(vocabulary.names)
+        )
         watch.lap("names")
         every_proposals = propose_all(self.proposer, photos, stems)
         watch.lap("propose")
         shared = {stage: spent / len(photos) for stage, spent in watch.milliseconds.items()}
-        namer = RegionNamer(self.clip, self.config)
         results = []
         for photo, proposals in zip(photos, every_proposals, strict=True):
             watch = Stopwatch(self.clip.device, shared)
-            named = namer.name(photo, proposals, texts, watch)
-            masks = self._weigh(proposals)
-            labels, confidence = assemble(named.class_probs, masks, photo.shape[:2])
-            ignored = background.ignored(labels, confidence, count)
-            class_probs = named.class_probs[:, :count]
-            scores = score_maps(class_probs, masks, photo.shape[:2]) if return_scores else None
+            named = RegionNamer(self.clip, self.config).name(photo, proposals, wanted.texts, watch)
+            result = self._assemble(photo, proposals, named, wanted, return_scores=return_scores)
             watch.lap("assemble")
-            result = Segmentation(
-                labels=labels.masked_fill(ignored, ignore),
-                names=vocabulary.names[:count],
-                confidence=confidence,
-                image=photo,
-                ignore=ignore,
-                milliseconds=watch.report(),
-                model=self._describe(),
-                scores=scores,
-            )
-            if return_regions:
-                regions = self._regions(proposals, named, texts[0][texts[1] < count], count)
-                result = replace(result, regions=regions)
-            results.append(result)
+            regions = self._regions(proposals, named, wanted) if return_regions else None
+            results.append(replace(result, milliseconds=watch.report(), regions=regions))
         return results
 
     @torch.no_grad()
@@ -187,6 +182,28 @@ class Segmentor:
         texts = self.clip.encode_names(names)
         return namer.name(load_image(image), proposals, texts, watch).class_probs
 
+    def _assemble(
+        self,
+        photo: np.ndarray,
+        proposals: Proposals,
+        named: NamedRegions,
+        wanted: _Wanted,
+        *,
+        return_scores: bool,
+    ) -> Segmentation:
+        masks, size_hw, count = self._weigh(proposals), photo.shape[:2], len(wanted.names)
+        labels, confidence = assemble(named.class_probs, masks, size_hw)
+        ignored = wanted.background.ignored(labels, confidence, count)
+        class_probs = named.class_probs[:, :count]
+        return Segmentation(
+            labels=labels.masked_fill(ignored, ignore_label(count)),
+            names=wanted.names,
+            confidence=confidence,
+            image=photo,
+            model=self._describe(),
+            scores=score_maps(class_probs, masks, size_hw) if return_scores else None,
+        )
+
     def _weigh(self, proposals: Proposals) -> Tensor:
         """Q proposals -> (Q, h, w) soft masks as they count in the assembly."""
         masks = proposals.mask_probs.to(self.clip.device)
@@ -195,9 +212,8 @@ class Segmentor:
         weights = proposals.scores.to(masks).clamp(min=0) ** self.config.objectness_power
         return masks * weights[:, None, None]
 
-    def _regions(
-        self, proposals: Proposals, named: NamedRegions, text_embeddings: Tensor, count: int
-    ) -> Regions:
+    def _regions(self, proposals: Proposals, named: NamedRegions, wanted: _Wanted) -> Regions:
+        (text_embeddings, owner), count = wanted.texts, len(wanted.names)
         return Regions(
             mask_probs=proposals.mask_probs,
             mask_threshold=self.config.mask_threshold,
@@ -205,7 +221,7 @@ class Segmentor:
             class_probs=named.class_probs[:, :count],
             keep=named.keep,
             region_embeddings=named.region_embeddings,
-            text_embeddings=text_embeddings,
+            text_embeddings=text_embeddings[owner < count],
         )
 
     def _describe(self) -> dict[str, str]:
