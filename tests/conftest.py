@@ -1,5 +1,6 @@
 """What several tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the project's data folder {folder}, which is not part of the repo")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_text_cache(tmp_path_factory) -> Iterator[None]:
+    """Tests neither read nor fill the user's cache of text embeddings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MASKCLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,21 @@ from __future__ import annotations
 import argparse
 import sys
 
-import skimage.data
+try:
+    import skimage.data
 
-from maskclip.timing import (
-    FULL_SIZE,
-    Job,
-    describe_machine,
-    format_table,
-    measure,
-    sample_names,
-)
+    from maskclip.timing import (
+        FULL_SIZE,
+        Job,
+        describe_machine,
+        format_table,
+        measure,
+        sample_names,
+    )
+except ModuleNotFoundError as missing:
+    needed = f"benchmark: error: {missing.name} is missing: run `make setup`, use .venv/bin/python"
+    print(needed, file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -11,8 +11,13 @@ import logging
 import sys
 from pathlib import Path
 
-from maskclip.demo import load_demo
-from maskclip.prediction import Job, load_segmentor, report, segment_photos
+try:
+    from maskclip.demo import load_demo
+    from maskclip.prediction import Job, load_segmentor, report, segment_photos
+except ModuleNotFoundError as missing:
+    needed = f"demo: error: {missing.name} is missing: run `make setup`, use .venv/bin/python"
+    print(needed, file=sys.stderr)
+    raise SystemExit(2) from None
 
 PHOTOS = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 

@@ -13,7 +13,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from maskclip.prediction import Job, choose_names, load_segmentor, predict, report
+try:
+    from maskclip.prediction import Job, choose_names, load_segmentor, predict, report
+except ModuleNotFoundError as missing:
+    needed = f"predict: error: {missing.name} is missing: run `make setup`, use .venv/bin/python"
+    print(needed, file=sys.stderr)
+    raise SystemExit(2) from None
 
 KINDS = "overlay,labels,json"
 

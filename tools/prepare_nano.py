@@ -12,8 +12,15 @@ import argparse
 import logging
 import sys
 
-from labeling.prepare import Preparation, PrepareConfig
-from labeling.regions import RegionConfig
+try:
+    from labeling.prepare import Preparation, PrepareConfig
+    from labeling.regions import RegionConfig
+except ModuleNotFoundError as missing:
+    needed = (
+        f"prepare_nano: error: {missing.name} is missing: run `make setup`, use .venv/bin/python"
+    )
+    print(needed, file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 def parse_args() -> argparse.Namespace:

@@ -16,7 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from proposal.configuration import load_config
+try:
+    from proposal.configuration import load_config
+except ModuleNotFoundError as missing:
+    needed = f"train_net: error: {missing.name} is missing: run `make setup`, use .venv/bin/python"
+    print(needed, file=sys.stderr)
+    raise SystemExit(2) from None
 
 # stage: where its configuration, train() and evaluate() are; imported when asked for
 STAGES = {
