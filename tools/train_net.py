@@ -13,6 +13,7 @@ import argparse
 import importlib
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def find(place: str) -> Any:
 def work(args: argparse.Namespace) -> None:
     """Train or measure, in each process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)  # detectron2's own
     settings, train, evaluate = STAGES[args.stage]
     config = load_config(find(settings), args.config, args.set)
     if args.eval_only:
@@ -80,6 +82,9 @@ def main() -> int:
             launch(work, args.num_gpus, dist_url="auto", args=(args,))
         else:
             work(args)
+    except ModuleNotFoundError as missing:  # detectron2, which only training needs
+        print(f"train_net: error: {missing.name} is missing: run `make setup`", file=sys.stderr)
+        return 2
     except (ValueError, OSError, RuntimeError) as error:
         print(f"train_net: error: {error}", file=sys.stderr)
         return 2
