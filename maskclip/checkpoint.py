@@ -31,6 +31,12 @@ from proposal.proposals import Proposer
 SECTIONS = ("proposer", "clip", "segmentor")  # of config.json, and of overrides
 KNOWN_KEYS = (*SECTIONS, "name", "provenance")
 MASKFORMER = "maskformer"
+# What no longer fits once a part is exchanged: stage 1 speaks in the space of the checkpoint's own
+# CLIP, and scores of another proposer mean something else.
+UNFITTED = {
+    "clip": ["fusion_weight=1.0"],
+    "proposer": ["objectness_power=0.0", "min_objectness=0.0"],
+}
 FIXED_IN_CLIP = ("model", "prompt_depth", "mean", "std")  # cannot change once it is built
 
 

@@ -159,7 +159,10 @@ class Segmentor:
             vocabulary.names[:count], background, self.clip.encode_names(vocabulary.names)
         )
         watch.lap("names")
-        every_proposals = propose_all(self.proposer, photos, stems)
+        every_proposals = [
+            proposals[proposals.scores >= self.config.min_objectness]
+            for proposals in propose_all(self.proposer, photos, stems)
+        ]
         watch.lap("propose")
         shared = {stage: spent / len(photos) for stage, spent in watch.milliseconds.items()}
         results = []

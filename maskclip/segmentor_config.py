@@ -20,6 +20,7 @@ class SegmentorConfig:
     background: str = "none"  # none | threshold:T | NAME,...
     compat: bool = False  # everything as published (SPEC 2)
     objectness_power: float = 0.0  # masks count by their score to this power; 0 = all alike
+    min_objectness: float = 0.0  # proposals that score less are left out: fewer crops, less time
     temperature: float = 0.0  # cosines times this go into the softmax; 0 = CLIP's own, 100 compat
     clip_batch_size: int = 32  # regions in one forward of CLIP
 
@@ -29,6 +30,8 @@ class SegmentorConfig:
             raise ValueError(f"fusion_weight must be in [0, 1], got {self.fusion_weight}")
         if not 0 <= self.mask_threshold < 1:
             raise ValueError(f"mask_threshold must be in [0, 1), got {self.mask_threshold}")
+        if not 0 <= self.min_objectness <= 1:
+            raise ValueError(f"min_objectness must be in [0, 1], got {self.min_objectness}")
         for name in ("objectness_power", "temperature"):
             if vars(self)[name] < 0:
                 raise ValueError(f"{name} must be 0 or more, got {vars(self)[name]}")

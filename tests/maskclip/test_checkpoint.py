@@ -268,3 +268,13 @@ def test_a_hub_id_is_fetched(model, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_source.huggingface_hub, "snapshot_download", fetch)
     assert Segmentor.from_pretrained("owner/name").name == "tiny"
     assert asked == {"owner/name": ["config.json", "model.safetensors"]}
+
+
+def test_another_proposer_is_not_judged_by_the_scores_of_the_first(model):
+    change_config(model, segmentor={"objectness_power": 1.0, "min_objectness": 0.2})
+    own = Segmentor.from_pretrained(model, proposer="maskformer").config
+    assert (own.objectness_power, own.min_objectness) == (1.0, 0.2)
+    other = Segmentor.from_pretrained(
+        model, proposer="superpixels", overrides=["segmentor.min_objectness=0.1"]
+    ).config
+    assert (other.objectness_power, other.min_objectness) == (0.0, 0.1)

@@ -223,6 +223,7 @@ def save_beside(segmentor: Segmentor, folder: Path) -> Path:
         ({"mask_threshold": 1.0}, "mask_threshold must be in"),
         ({"background": "threshold:2"}, "number in"),
         ({"objectness_power": -1.0}, "objectness_power must be"),
+        ({"min_objectness": 1.5}, "min_objectness must be"),
         ({"temperature": -1.0}, "temperature must be"),
         ({"clip_batch_size": 0}, "clip_batch_size must be"),
     ],
@@ -230,3 +231,13 @@ def save_beside(segmentor: Segmentor, folder: Path) -> Path:
 def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):
         SegmentorConfig(**settings)
+
+
+@pytest.mark.parametrize(("least", "left"), [(0.0, 4), (0.5, 2), (1.0, 0)])
+def test_weak_proposals_can_be_left_out(segmentor, least, left):
+    proposals = speaking_proposals(torch.randn(4, 16))
+    scores = torch.tensor([0.9, 0.2, 0.5, 0.4])
+    proposals = Proposals(proposals.mask_probs, scores)
+    narrowed = with_proposals(segmentor, proposals, min_objectness=least)
+    result = narrowed.segment(make_photo(8, 8), NAMES, return_regions=True)
+    assert len(result.regions.scores) == left
