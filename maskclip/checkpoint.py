@@ -32,10 +32,10 @@ SECTIONS = ("proposer", "clip", "segmentor")  # of config.json, and of overrides
 KNOWN_KEYS = (*SECTIONS, "name", "provenance")
 MASKFORMER = "maskformer"
 # What no longer fits once a part is exchanged: stage 1 speaks in the space of the checkpoint's own
-# CLIP, and scores of another proposer mean something else.
+# CLIP, and the scores of another proposer mean something else.
 UNFITTED = {
     "clip": ["fusion_weight=1.0"],
-    "proposer": ["objectness_power=0.0", "min_objectness=0.0"],
+    "proposer": ["fusion_weight=1.0", "objectness_power=0.0", "min_objectness=0.0"],
 }
 FIXED_IN_CLIP = ("model", "prompt_depth", "mean", "std")  # cannot change once it is built
 
@@ -101,12 +101,10 @@ def load_parts(
     config = config_from_dict(
         SegmentorConfig, folder.config.get("segmentor", {}), f"{folder.where}: segmentor"
     )
-    settings = list(changes["segmentor"])
-    exchanged = clip is not None or proposer not in (None, MASKFORMER)
-    if exchanged and not any(each.startswith("fusion_weight=") for each in settings):
-        # A proposer speaks in the space of the CLIP that it was trained with
-        settings.append("fusion_weight=1.0")
-    config = override_config(config, settings)
+    unfitted = [] if clip is None else UNFITTED["clip"]
+    if proposer not in (None, MASKFORMER):
+        unfitted = UNFITTED["proposer"]
+    config = override_config(config, [*unfitted, *changes["segmentor"]])
     chosen, proposer_name = _choose_proposer(folder, proposer, device, changes["proposer"])
     return Parts(
         chosen,
