@@ -36,6 +36,7 @@ class ClipConfig:
     mask_prompts: bool = True  # False leaves prompts that are there unused
     templates: str = "vild"
     background: str = "mean"  # of a crop, outside the mask: mean | attenuate | blur | keep
+    box_margin: float = 0.0  # of a box's sides, added around it: what a crop shows of the context
     background_strength: float = 0.5  # what is left of the background's contrast with attenuate
     mean: tuple[float, float, float] = (
         open_clip.OPENAI_DATASET_MEAN
@@ -53,6 +54,8 @@ class ClipConfig:
             raise ValueError(
                 f"background_strength must be in [0, 1], got {self.background_strength}"
             )
+        if self.box_margin < 0:
+            raise ValueError(f"box_margin must be 0 or more, got {self.box_margin}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("mean and std must be three numbers each, std above 0")
 

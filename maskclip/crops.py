@@ -48,6 +48,15 @@ def region_boxes(mask_probs: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     return keep, torch.stack(first + last, dim=1)
 
 
+def widen_boxes(boxes_xyxy: Tensor, margin: float, size_hw: tuple[int, int]) -> Tensor:
+    """(N, 4) int64 -> (N, 4) int64, each side moved out by a share of the box's, in the photo."""
+    height, width = size_hw
+    extra = (margin * (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2])).round().long()  # (N, 2)
+    low = (boxes_xyxy[:, :2] - extra).clamp(min=0)
+    high = torch.minimum(boxes_xyxy[:, 2:] + extra, boxes_xyxy.new_tensor([width, height]))
+    return torch.cat([low, high], dim=1)
+
+
 def crop_regions(
     image: np.ndarray | Tensor,
     masks: Tensor,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maskclip.clip import MaskClip
-from maskclip.crops import crop_regions, region_boxes
+from maskclip.crops import crop_regions, region_boxes, widen_boxes
 from maskclip.fuse import name_logits
 
 
@@ -58,7 +58,7 @@ def classify_masks(
     crops, crop_masks = crop_regions(
         image,
         masks,
-        boxes_xyxy,
+        widen_boxes(boxes_xyxy, clip.config.box_margin, masks.shape[1:]),
         clip.side,
         clip.fill_colour,
         background=clip.config.background,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskclip.clip import MaskClip
-from maskclip.crops import crop_regions, region_boxes
+from maskclip.crops import crop_regions, region_boxes, widen_boxes
 from maskclip.fuse import clip_alone, fuse, name_logits, proposal_probs
 from maskclip.segmentor_config import SegmentorConfig
 from maskclip.stopwatch import Stopwatch
@@ -66,6 +66,8 @@ class RegionNamer:
         """(H, W, 3), Q proposals -> keep (Q,) bool, unit-length embeddings (N, D) of those kept."""
         clip, device = self.clip, self.clip.device
         keep, boxes_xyxy = region_boxes(proposals.mask_probs, self.config.mask_threshold)
+        size_hw = proposals.mask_probs.shape[1:]
+        boxes_xyxy = widen_boxes(boxes_xyxy, clip.config.box_margin, size_hw)
         kept = keep.nonzero()[:, 0]
         embeddings = [torch.zeros(0, clip.embed_dim, device=device)]
         for first in range(0, len(kept), REGIONS_AT_ONCE):

@@ -20,6 +20,7 @@ class TowerConfig:
     templates: str = ""  # of the nouns, in training and later
     background: str = ""  # of the crops, in training and later
     background_strength: float | None = None
+    box_margin: float | None = None
 
 
 @dataclass(frozen=True)

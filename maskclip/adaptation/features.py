@@ -88,7 +88,12 @@ def _key(crops: RegionCrops, source: int, clip: MaskClip, seed: int, trunk_sha25
     parts = {
         "regions": crops.table.fingerprint(source),
         "trunk": trunk_sha256,
-        "crops": [clip.side, clip.config.background, clip.config.background_strength],
+        "crops": [
+            clip.side,
+            clip.config.background,
+            clip.config.background_strength,
+            clip.config.box_margin,
+        ],
         "vary": [spec.views, spec.area_range, config.ratio_range, config.brightness, config.flip],
         "seed": seed,
     }

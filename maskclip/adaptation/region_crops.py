@@ -13,7 +13,7 @@ from torch import Tensor
 from maskclip.adaptation.config import DataConfig
 from maskclip.adaptation.pair_table import PairTable
 from maskclip.clip import MaskClip
-from maskclip.crops import crop_regions
+from maskclip.crops import crop_regions, widen_boxes
 from maskclip.images import load_image
 
 MEMORY_BYTES = 1_500_000_000  # of decoded photos that are kept
@@ -30,6 +30,7 @@ class RegionCrops:
         self.config = config
         self.side = clip.side
         self.fill_colour = clip.fill_colour
+        self.box_margin = clip.config.box_margin
         self.background = clip.config.background
         self.background_strength = clip.config.background_strength
         self._photos = PhotoMemory(MEMORY_BYTES)
@@ -45,7 +46,7 @@ class RegionCrops:
         crops, crop_masks = crop_regions(
             image,
             torch.from_numpy(mask)[None],
-            torch.tensor([box]),
+            widen_boxes(torch.tensor([box]), self.box_margin, mask.shape),
             self.side,
             self.fill_colour,
             background=self.background,

@@ -60,5 +60,6 @@ def _changed(stored: ClipConfig, config: TowerConfig) -> ClipConfig:
         "templates": config.templates or None,
         "background": config.background or None,
         "background_strength": config.background_strength,
+        "box_margin": config.box_margin,
     }
     return replace(stored, **{name: value for name, value in wanted.items() if value is not None})

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from maskclip.crops import BACKGROUNDS, crop_regions, region_boxes
+from maskclip.crops import BACKGROUNDS, crop_regions, region_boxes, widen_boxes
 
 FILL = torch.tensor([122.77, 116.75, 104.09])
 
@@ -203,3 +203,11 @@ def test_arguments_are_checked_and_left_alone():
         crop_regions(image, masks, boxes_xyxy, 4, FILL, background="sky")
     with pytest.raises(ValueError, match="mask_probs must be"):
         region_boxes(masks[0], 0.5)
+
+
+def test_widened_boxes_stay_in_the_photo():
+    boxes_xyxy = torch.tensor([[10, 10, 30, 20], [0, 0, 8, 40], [5, 5, 6, 6]])
+    widened = widen_boxes(boxes_xyxy, 0.25, (40, 32))  # 5 px and 2 or 3 px (round half to even)
+    assert widened.tolist() == [[5, 8, 32, 22], [0, 0, 10, 40], [5, 5, 6, 6]]
+    assert widen_boxes(boxes_xyxy, 0.0, (40, 32)).equal(boxes_xyxy)
+    assert widen_boxes(boxes_xyxy[:0], 0.25, (40, 32)).shape == (0, 4)
