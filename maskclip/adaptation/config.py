@@ -17,6 +17,7 @@ class TowerConfig:
     model: str = ""  # anything build_clip takes; not with --init
     trunk: str = ""  # safetensors file that a new hybrid tower's trunk starts from
     prompt_depth: int | None = None  # L; prompts that are not there yet are made
+    average_with: tuple[str, ...] = ()  # runs whose weights are averaged with those of --init
     templates: str = ""  # of the nouns, in training and later
     background: str = ""  # of the crops, in training and later
     background_strength: float | None = None
@@ -46,6 +47,7 @@ class DataConfig:
     ratio_range: tuple[float, float] = (0.75, 4 / 3)  # change of a training crop's aspect
     flip: bool = True  # half of the training crops are mirrored
     brightness: float = 0.0  # training crops are made up to this share lighter or darker
+    coarsen: float = 0.0  # share of the training crops shown as small objects are: blurred
     hold_out: float = 0.0  # share of the photos that training leaves out, chosen by their id
     cache: str = ""  # folder for trunk features, computed once; empty = crops are made anew
     evaluate: tuple[str, ...] = ()  # folders of pairs to measure on, among exclusive nouns
@@ -70,7 +72,7 @@ class TrainConfig:
     eps: float = 1e-6
     clip_gradient: float = 0.0  # largest gradient norm; 0 = as it comes
     warmup_steps: int = 100
-    steps: int = 1000
+    steps: int = 1000  # 0 = leave the CLIP as it starts
     batch_size: int = 128
     label_smoothing: float = 0.0
     synonym_cosine: float = 0.9  # nouns whose texts are closer are not each other's negatives
@@ -89,9 +91,11 @@ class TrainConfig:
                 raise ValueError(
                     f"train.{field_name} must be one of {', '.join(known)}, got {value!r}"
                 )
-        if self.steps < 1 or self.batch_size < 1:
+        if self.steps < 0 or self.batch_size < 1:
             got = f"{self.steps} and {self.batch_size}"
-            raise ValueError(f"train.steps and train.batch_size must be at least 1, got {got}")
+            raise ValueError(
+                f"train.steps must be 0 or more, train.batch_size at least 1, got {got}"
+            )
 
 
 @dataclass(frozen=True)

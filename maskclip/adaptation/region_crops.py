@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from maskclip.adaptation.config import DataConfig
 from maskclip.adaptation.pair_table import PairTable
@@ -16,6 +17,7 @@ from maskclip.clip import MaskClip
 from maskclip.crops import crop_regions, widen_boxes
 from maskclip.images import load_image
 
+COARSE_SIDES = (16, 96)  # pixels that a coarsened crop is reduced to
 MEMORY_BYTES = 1_500_000_000  # of decoded photos that are kept
 
 
@@ -56,6 +58,8 @@ class RegionCrops:
         if varied is not None and self.config.brightness:
             change = 1 + self.config.brightness * varied.uniform(-1, 1)
             crop = (crop * change).clamp(0, 255)
+        if varied is not None and varied.random() < self.config.coarsen:
+            crop = coarsen(crop, varied)
         if varied is not None and self.config.flip and varied.random() < 0.5:
             crop, crop_mask = crop.flip(-1), crop_mask.flip(-1)
         return crop, crop_mask
@@ -70,6 +74,15 @@ class RegionCrops:
         for index, region in enumerate(regions):
             crops[index], crop_masks[index] = self.cut(int(region), varied)
         return crops, crop_masks
+
+
+def coarsen(crop: Tensor, varied: np.random.Generator) -> Tensor:
+    """(3, S, S) -> (3, S, S), as if the region had had few pixels, 16 to 96 a side."""
+    pixels = round(np.exp(varied.uniform(*np.log(COARSE_SIDES))))
+    small = F.interpolate(crop[None], (pixels, pixels), mode="area")
+    return F.interpolate(small, crop.shape[1:], mode="bicubic", align_corners=False)[0].clamp(
+        0, 255
+    )
 
 
 class PhotoMemory:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from maskclip.adaptation.config import TowerConfig
 from maskclip.checkpoint import load_clip
@@ -31,6 +32,8 @@ def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu"
     if init is None and not config.model:
         raise ValueError("a training needs a CLIP to start from: give --init or set clip.model")
     stored = load_clip(config.model if init is None else str(init))
+    if config.average_with:
+        stored.load_state_dict(_mean_weights([stored, *map(load_clip, config.average_with)]))
     clip = build_clip(_changed(stored.config, config))
     own, weights = clip.state_dict(), stored.state_dict()
     if stored.config.prompt_depth != clip.config.prompt_depth:
@@ -41,6 +44,24 @@ def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu"
         load_trunk(clip.tower.visual, config.trunk)
     # Convolutions take half the time on a CPU with the channels last.
     return clip.to(device).to(memory_format=torch.channels_last)
+
+
+def _mean_weights(clips: list[MaskClip]) -> dict[str, Tensor]:
+    """CLIPs of one architecture -> the mean of each weight.
+
+    Raises:
+        ValueError: they differ in their weights' names or shapes.
+    """
+    states = [clip.state_dict() for clip in clips]
+    shapes = [{name: value.shape for name, value in state.items()} for state in states]
+    if any(each != shapes[0] for each in shapes):
+        raise ValueError("clip.average_with must name runs of the same architecture as --init")
+    return {
+        name: torch.stack([state[name] for state in states]).mean(0)
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
+    }
 
 
 def save_clip(clip: MaskClip, folder: Path, provenance: dict[str, Any]) -> None:

@@ -91,17 +91,22 @@ def train(
         torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed + comm.get_rank())
     adaptation, table = _build(freeze_cached(config), init)
-    start = 0
-    if resume:
-        path = output / STATE_NAME
+    start, path = 0, output / STATE_NAME
+    if resume and path.is_file():
         start = restore(load_state(path), adaptation.parts, path)
         logger.info("resuming after %d steps", start)
+    elif resume:
+        logger.info("nothing was saved in %s so far: starting anew", output)
     adaptation.trainer.data_loader = make_batches(table, adaptation.teacher.clip, config, start)
     output.mkdir(parents=True, exist_ok=True)
     measure = _measure(adaptation.best, config)
-    save = _add_hooks(adaptation, output, measure, "" if init is None else str(init))
+    source = "" if init is None else str(init)
+    save = _add_hooks(adaptation, output, measure, source)
+    if not config.train.steps and comm.is_main_process():
+        _write_best(adaptation, output, source, 0)
     try:
-        adaptation.trainer.train(start, config.train.steps)
+        if start < config.train.steps:
+            adaptation.trainer.train(start, config.train.steps)
     except KeyboardInterrupt:
         if save is not None:
             save.save_interrupted(adaptation.trainer.iter + 1)

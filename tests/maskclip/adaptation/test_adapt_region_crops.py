@@ -5,7 +5,7 @@ from PIL import Image
 
 from maskclip.adaptation.config import DataConfig, PairSource
 from maskclip.adaptation.pair_table import read_table
-from maskclip.adaptation.region_crops import PhotoMemory, RegionCrops, vary_box
+from maskclip.adaptation.region_crops import PhotoMemory, RegionCrops, coarsen, vary_box
 from maskclip.clip import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.crops import crop_regions, region_boxes
@@ -70,6 +70,15 @@ def test_about_half_of_the_varied_crops_are_mirrored(colour_pairs, tiny_clip):
     assert 10 < sum(mirrored) < 30 and mask.all()
     others = [crop for crop, flipped in zip(drawn, mirrored, strict=True) if not flipped]
     assert all(torch.equal(crop, plain) for crop in others)
+
+
+def test_coarsened_crops_keep_their_mean_and_lose_their_detail():
+    stripes = torch.zeros(3, 192, 192)
+    stripes[:, :, ::2] = 200.0
+    coarse = coarsen(stripes, np.random.default_rng(0))
+    assert coarse.shape == stripes.shape
+    assert coarse.mean().item() == pytest.approx(100, abs=2)
+    assert coarse.std() < 0.5 * stripes.std()
 
 
 def test_photos_are_forgotten_when_they_get_too_many(colour_pairs):

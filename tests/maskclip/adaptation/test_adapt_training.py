@@ -97,6 +97,20 @@ def stop_at(step):
     return after_step
 
 
+def test_the_mean_of_runs_is_the_mean_of_their_weights(colour_pairs, start, tmp_path):
+    config = config_for(colour_pairs, steps=2)
+    train(config, tmp_path / "one", init=start)
+    one = load_clip(str(tmp_path / "one"))
+    tower = replace(config.clip, prompt_depth=None, average_with=(str(tmp_path / "one"),))
+    with pytest.raises(ValueError, match="same architecture"):
+        start_clip(tower, start)  # no prompts there
+    train(replace(config, train=replace(config.train, steps=0)), tmp_path / "zero", init=start)
+    zero = load_clip(str(tmp_path / "zero"))
+    mean = start_clip(tower, tmp_path / "zero").state_dict()
+    for name, value in one.state_dict().items():
+        torch.testing.assert_close(mean[name], (value + zero.state_dict()[name]) / 2)
+
+
 def test_the_scale_stays_below_100(colour_pairs, start, tmp_path):
     train(config_for(colour_pairs, steps=3, learning_rate=5.0), tmp_path / "run", init=start)
     assert 1 - 1e-5 <= load_clip(str(tmp_path / "run")).logit_scale <= 100.01
@@ -140,7 +154,7 @@ def test_groups_and_schedule():
     [
         (lambda: TrainConfig(mode="fast"), "ft, mpt, joint"),
         (lambda: TrainConfig(loss="hinge"), "vocabulary, multi_positive, infonce"),
-        (lambda: TrainConfig(steps=0), "at least 1"),
+        (lambda: TrainConfig(steps=-1), "0 or more"),
         (lambda: start_clip(TowerConfig(), None), "--init"),
         (
             lambda: build_optimizer(
