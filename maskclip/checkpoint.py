@@ -250,7 +250,8 @@ def _build_clip(folder: _Folder, device: str | torch.device, overrides: Sequence
     config = config_from_dict(ClipConfig, folder.section("clip"), f"{folder.where}: clip")
     clip = build_clip(override_config(config, overrides), device)
     load_strictly(clip, folder.weights("clip"), f"the CLIP in {folder.path}")
-    return clip.eval()
+    # A convolutional trunk takes about half the time so; crops come channels last, too
+    return clip.eval().to(memory_format=torch.channels_last)
 
 
 def _as_mapping(overrides: Sequence[str]) -> dict[str, Any]:
