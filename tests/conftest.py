@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,12 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the project's data folder {folder}, which is not part of the repo")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Ctrl-C counts even where the tests run in the background, which ignores it by default."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

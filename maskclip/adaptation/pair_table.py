@@ -118,7 +118,7 @@ def read_table(
         folders = ", ".join(source.folder for source in sources) or "nothing"
         raise ValueError(
             f"data.sources must name folders that hold pairs, got {folders}: make some with "
-            "labeling.annotations (docs/training.md)"
+            "tools/prepare_nano.py or labeling.annotations (docs/training.md)"
         )
     pairs = pa.concat_tables(tables)
     source = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
