@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,17 +23,13 @@ from proposal.optimizer import build_optimizer, build_schedule, freeze
 from proposal.training_checkpoint import read_proposer, write_proposer
 from proposal.training_config import ProposalTraining, TrainConfig
 from proposal.training_hooks import (
-    STATE_NAME,
     AverageWeights,
     ClipGradients,
     SaveState,
     StopOnSignal,
     Stopped,
-    load_state,
-    restore,
+    resume_from,
 )
-
-logger = logging.getLogger(__name__)
 
 
 class TrainingStep(nn.Module):
@@ -107,12 +102,7 @@ def train(
     torch.manual_seed(config.train.seed + comm.get_rank())
     network = build_network(config, init)
     training = _build(config, network)
-    start, state = 0, output / STATE_NAME
-    if resume and state.is_file():
-        start = restore(load_state(state), training.parts, state)
-        logger.info("resuming after %d iterations", start)
-    elif resume:
-        logger.info("nothing was saved in %s so far: starting anew", output)
+    start = resume_from(output, training.parts, resume)
     trainer = training.trainer
     trainer.data_loader = build_loader(config.data, config.train, start)
     output.mkdir(parents=True, exist_ok=True)

@@ -168,3 +168,18 @@ def restore(state: dict[str, Any], parts: dict[str, Any], where: Path) -> int:
         raise ValueError(
             f"{where} was written by a training with another configuration: {reason}"
         ) from error
+
+
+def resume_from(folder: Path, parts: dict[str, Any], resume: bool) -> int:
+    """Put what was saved in ``folder`` back into its parts -> the iterations done, 0 if none.
+
+    Raises:
+        ValueError: what was saved is damaged, or belongs to another configuration.
+    """
+    path, start = folder / STATE_NAME, 0
+    if resume and path.is_file():
+        start = restore(load_state(path), parts, path)
+        logger.info("resuming after %d iterations", start)
+    elif resume:
+        logger.info("nothing was saved in %s so far: starting anew", folder)
+    return start

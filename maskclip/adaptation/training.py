@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -29,17 +28,14 @@ from maskclip.adaptation.teacher import RegionTeacher
 from maskclip.clip import MaskClip
 from proposal.configuration import config_to_dict
 from proposal.training_hooks import (
-    STATE_NAME,
     AverageWeights,
     ClipGradients,
     SaveState,
     StopOnSignal,
-    load_state,
-    restore,
+    resume_from,
 )
 from proposal.whole_file import write_whole
 
-logger = logging.getLogger(__name__)
 Metrics = dict[str, float]
 
 
@@ -91,12 +87,7 @@ def train(
         torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed + comm.get_rank())
     adaptation, table = _build(freeze_cached(config), init)
-    start, path = 0, output / STATE_NAME
-    if resume and path.is_file():
-        start = restore(load_state(path), adaptation.parts, path)
-        logger.info("resuming after %d steps", start)
-    elif resume:
-        logger.info("nothing was saved in %s so far: starting anew", output)
+    start = resume_from(output, adaptation.parts, resume)
     adaptation.trainer.data_loader = make_batches(table, adaptation.teacher.clip, config, start)
     output.mkdir(parents=True, exist_ok=True)
     measure = _measure(adaptation.best, config)
