@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from labeling.annotations import (
+from labeling.pretrain import RESEARCH_ONLY, pretrain_maps, pretrain_pairs, read_index, read_mask
+from labeling.region_folder import RegionFolder
+from labeling.regions import RegionConfig
+from labeling.teaching import Teachers, load_photo, region_map, region_pairs
+from maskclip.annotations import (
     AnnotatedPhoto,
     coco_pairs,
     coco_photos,
     photo_key,
     read_photo_list,
 )
-from labeling.pretrain import RESEARCH_ONLY, pretrain_maps, pretrain_pairs, read_index, read_mask
-from labeling.region_folder import RegionFolder
-from labeling.regions import RegionConfig
-from labeling.teaching import Teachers, load_photo, region_map, region_pairs
 from maskclip.pairs import Pair, write_pairs_folder
 
 logger = logging.getLogger(__name__)

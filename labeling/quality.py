@@ -27,13 +27,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from labeling.annotations import (
+from labeling.teachers import TeacherDeepLab
+from maskclip.annotations import (
     AnnotatedPhoto,
     coco_names,
     coco_photos,
     read_photo_list,
 )
-from labeling.teachers import TeacherDeepLab
 from maskclip.checkpoint import load_clip, load_proposer
 from maskclip.clip import MaskClip
 from maskclip.evaluation import Confusion

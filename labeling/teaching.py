@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labeling.annotations import Instance
 from labeling.regions import Region, RegionConfig, largest_first, paint_regions, sure_regions
 from labeling.teachers import TeacherDeepLab
+from maskclip.annotations import Instance
 from maskclip.pairs import Pair
 
 

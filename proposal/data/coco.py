@@ -73,10 +73,13 @@ def read_coco(instances: Path, images: Path) -> list[CocoPhoto]:
 
 def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarray:
     """Polygons, or an RLE compressed or not -> (H, W) bool."""
+    return rle.decode(encode_segmentation(segmentation, size_hw)).astype(bool)
+
+
+def encode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Polygons, or an RLE compressed or not -> a compressed RLE."""
     if isinstance(segmentation, list):
-        encoded = rle.merge(rle.frPyObjects(segmentation, *size_hw))
-    elif isinstance(segmentation["counts"], list):
-        encoded = rle.frPyObjects(segmentation, *size_hw)
-    else:
-        encoded = segmentation
-    return rle.decode(encoded).astype(bool)
+        return rle.merge(rle.frPyObjects(segmentation, *size_hw))
+    if isinstance(segmentation["counts"], list):
+        return rle.frPyObjects(segmentation, *size_hw)
+    return segmentation

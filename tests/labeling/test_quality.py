@@ -3,7 +3,6 @@ import pytest
 import torch
 from PIL import Image
 
-from labeling.annotations import AnnotatedPhoto, Instance
 from labeling.quality import (
     IGNORE,
     HeldOut,
@@ -13,6 +12,7 @@ from labeling.quality import (
     table,
     truth_labels,
 )
+from maskclip.annotations import AnnotatedPhoto, Instance
 from proposal.proposals import Proposals
 
 NAMES = ("person", "cat", "tie")

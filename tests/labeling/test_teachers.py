@@ -4,10 +4,10 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from labeling.annotations import Instance
 from labeling.regions import RegionConfig
 from labeling.teachers import TeacherDeepLab, teacher_words
 from labeling.teaching import Teachers, region_map, region_pairs
+from maskclip.annotations import Instance
 
 
 @pytest.fixture(scope="module", params=["voc", "ade20k"])

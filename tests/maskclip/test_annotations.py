@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from labeling.annotations import (
+from maskclip.annotations import (
     coco_names,
     coco_pairs,
     coco_photos,
