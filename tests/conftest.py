@@ -1,5 +1,6 @@
 """What several tests share."""
 
+import runpy
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +31,24 @@ def own_text_cache(tmp_path_factory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MASKCLIP_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def small_hub(tmp_path, monkeypatch):
+    """A hub on this machine with nothing in it, an empty cache, no token (tests/hub_server.py)."""
+    from huggingface_hub import constants
+
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub_cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # a storage of its own
+    with runpy.run_path(str(ROOT / "tests" / "hub_server.py"))["serve"]() as hub:
+        # What HF_ENDPOINT does where it is set before the client is imported
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield hub
 
 
 @pytest.fixture(scope="session")
