@@ -32,6 +32,15 @@ class Truth:
     areas: np.ndarray  # (M,) as the data set states them, which sorts objects by size
 
 
+@dataclass(frozen=True)
+class PhotoRecall:
+    """What one photo adds to the recall; plain numbers, so that it can lie in a file."""
+
+    found: dict[str, list[list[int]]]  # size -> (counts, IoUs) objects found
+    wanted: dict[str, int]  # size -> objects
+    best: list[float]  # best IoU of each object
+
+
 def proposal_recall(
     photos: Iterable[tuple[Proposals, Truth]], *, threshold: float = 0.5
 ) -> dict[str, float]:
@@ -41,17 +50,31 @@ def proposal_recall(
     IoU .5 to .95, averaged, as COCOeval counts it without categories; and ``best_overlap``: the
     mean over all objects of the best proposal's IoU.
     """
+    return recall_metrics(photo_recall(each, truth, threshold) for each, truth in photos)
+
+
+def photo_recall(proposals: Proposals, truth: Truth, threshold: float = 0.5) -> PhotoRecall:
+    """One photo's proposals and truth -> its share of the recall."""
+    order = proposals.scores.sort(descending=True, stable=True).indices[: COUNTS[-1]]
+    overlaps = mask_ious(proposals.mask_probs[order], truth.masks, threshold)  # (Q, M)
+    found, wanted = {}, {}
+    for size, (low, high) in SIZES.items():
+        inside = (truth.areas >= low) & (truth.areas <= high)
+        found[size] = count_found(overlaps[:, inside]).astype(int).tolist()
+        wanted[size] = int(inside.sum())
+    return PhotoRecall(found, wanted, [float(iou) for iou in overlaps.max(axis=0, initial=0)])
+
+
+def recall_metrics(photos: Iterable[PhotoRecall]) -> dict[str, float]:
+    """The shares of all photos -> the metrics of ``proposal_recall``."""
     found = {size: np.zeros((len(COUNTS), len(IOUS))) for size in SIZES}
     wanted = dict.fromkeys(SIZES, 0)
     best: list[float] = []
-    for proposals, truth in photos:
-        order = proposals.scores.sort(descending=True, stable=True).indices[: COUNTS[-1]]
-        overlaps = mask_ious(proposals.mask_probs[order], truth.masks, threshold)  # (Q, M)
-        best += list(overlaps.max(axis=0, initial=0))
-        for size, (low, high) in SIZES.items():
-            inside = (truth.areas >= low) & (truth.areas <= high)
-            found[size] += count_found(overlaps[:, inside])
-            wanted[size] += int(inside.sum())
+    for photo in photos:
+        best += photo.best
+        for size in SIZES:
+            found[size] += np.array(photo.found[size])
+            wanted[size] += photo.wanted[size]
     metrics = {
         f"AR@{count}{size}": 100 * _ratio(found[size][row].mean(), wanted[size])
         for size in SIZES
