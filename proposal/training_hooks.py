@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import pickle
+import random
 import signal
 import time
 from collections.abc import Callable
@@ -13,10 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.engine import HookBase
+from detectron2.utils import comm
 from torch import Tensor, nn
 
+from proposal.training_processes import any_process
 from proposal.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -54,6 +59,79 @@ class AverageWeights(HookBase):
         torch._foreach_lerp_([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
 
 
+class SeedSteps(HookBase):
+    """Seeds each step anew: its random numbers depend on seed, iteration and process alone.
+
+    So nothing of the generators has to be saved, and whatever happens between two steps (a
+    validation, a save) changes nothing.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_step(self) -> None:
+        """Seed torch's generators (all devices'), NumPy's and Python's."""
+        entropy = [self.seed, self.trainer.iter, comm.get_rank()]
+        number = int(np.random.SeedSequence(entropy).generate_state(1)[0])
+        torch.manual_seed(number)
+        random.seed(number)
+        np.random.seed(number)  # noqa: NPY002  whoever draws from it is not ours
+
+
+class KeepBest(HookBase):
+    """Validates every so many iterations, and after the last; keeps the best model."""
+
+    def __init__(
+        self,
+        period: int,
+        metric: str,
+        validate: Callable[[], dict[str, float]],
+        save: Callable[[int], None],
+    ) -> None:
+        """``metric``: which of what ``validate`` returns must be high; "" = nothing is kept.
+
+        ``save``: writes the model, and is told the iterations done. The main process alone does
+        both, the others wait.
+        """
+        self.period = period
+        self.metric = metric
+        self.validate = validate
+        self.save = save
+        self.value = -math.inf
+
+    def after_step(self) -> None:
+        """Validate if it is time."""
+        done = self.trainer.iter + 1
+        if done % self.period and done != self.trainer.max_iter:
+            return
+        if comm.is_main_process():
+            metrics = self.validate()
+            self._compare(metrics, done)
+            scalars = {k if "/" in k else f"validation/{k}": v for k, v in metrics.items()}
+            self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
+        comm.synchronize()
+
+    def state_dict(self) -> dict[str, float]:
+        """The best value so far."""
+        return {"value": self.value}
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on comparing with it."""
+        self.value = float(state["value"])
+
+    def _compare(self, metrics: dict[str, float], done: int) -> None:
+        if not self.metric:
+            return
+        if self.metric not in metrics:
+            known = ", ".join(sorted(metrics)) or "nothing"
+            raise ValueError(f"the best model is told by {self.metric}, measured was {known}")
+        value = metrics[self.metric]
+        if value > self.value:
+            logger.info("%s %.2f after %d iterations is the best so far", self.metric, value, done)
+            self.value = value
+            self.save(done)
+
+
 class Stopped(KeyboardInterrupt):
     """The user stopped a training, and it ended between two steps."""
 
@@ -71,8 +149,8 @@ class StopOnSignal(HookBase):
             self.earlier[number] = signal.signal(number, self._stop)
 
     def after_step(self) -> None:
-        """Leave the loop if asked to."""
-        if self.stopped:
+        """Leave the loop if any process was asked to; all of them leave after the same step."""
+        if any_process(self.stopped):
             raise Stopped
 
     def after_train(self) -> None:
