@@ -7,6 +7,7 @@ written last, so a folder that has it is complete).
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,8 @@ import pyarrow.parquet as pq
 from pycocotools import mask as coco_mask
 
 from maskclip.json_file import write_json
-from proposal.whole_file import open_whole
+from proposal.code_version import code_version
+from proposal.whole_file import write_whole
 
 PAIR_SCHEMA = pa.schema(
     [
@@ -100,15 +102,26 @@ def decode_mask(row: Mapping[str, Any]) -> np.ndarray:
     return coco_mask.decode(rle).astype(bool)
 
 
+def shard_name(shard: int) -> str:
+    """The file of a shard, by its place from 0 on."""
+    return f"pairs-{shard:05d}.parquet"
+
+
 def write_pairs(folder: str | Path, shard: int, rows: Sequence[Pair]) -> Path:
     """Write one shard, whole, and return its path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"pairs-{shard:05d}.parquet"
-    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=PAIR_SCHEMA)
-    with open_whole(path) as file:
-        pq.write_table(table, file, compression="zstd")
+    path = folder / shard_name(shard)
+    write_whole(path, encode_pairs(rows))
     return path
+
+
+def encode_pairs(rows: Sequence[Pair], notes: Mapping[str, str] | None = None) -> bytes:
+    """Rows -> a Parquet file, with texts of the caller's beside its schema; equal if those are."""
+    table = pa.Table.from_pylist([asdict(row) for row in rows], schema=PAIR_SCHEMA)
+    content = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(notes), content, compression="zstd")
+    return content.getvalue()
 
 
 def read_pairs(folder: str | Path) -> pa.Table:
@@ -157,8 +170,12 @@ def images_root(folder: str | Path) -> Path:
 
 
 def write_run(folder: str | Path, images: str | Path, config: Mapping[str, Any]) -> None:
-    """Write ``run.json``: the images root (made absolute) and the config that made the pairs."""
-    run = {"images": str(Path(images).resolve()), "config": dict(config)}
+    """Write ``run.json``: the images root (made absolute), the config and the code used."""
+    run = {
+        "images": str(Path(images).resolve()),
+        "config": dict(config),
+        "code": code_version(),
+    }
     write_json(Path(folder) / "run.json", run)
 
 

@@ -38,6 +38,12 @@ class RegionNamer:
     clip: MaskClip
     config: SegmentorConfig
 
+    @property
+    def scale(self) -> float:
+        """What cosines are multiplied with before the softmax over names."""
+        compat = TEMPERATURE if self.config.compat else self.clip.logit_scale
+        return self.config.temperature or compat
+
     def name(
         self,
         photo: np.ndarray,
@@ -48,8 +54,7 @@ class RegionNamer:
         """(H, W, 3) uint8 RGB, Q proposals, embeddings (K, D) with owner (K,) -> NamedRegions."""
         config = self.config
         keep, region_embeddings = self.encode(photo, proposals, watch)
-        scale = config.temperature or (TEMPERATURE if config.compat else self.clip.logit_scale)
-        clip_probs = name_logits(region_embeddings, *texts, scale).softmax(dim=1)  # (N, C)
+        clip_probs = name_logits(region_embeddings, *texts, self.scale).softmax(dim=1)  # (N, C)
         if proposals.embeddings is None or config.fusion_weight == 1:
             class_probs = clip_alone(clip_probs, keep)
         else:

@@ -29,7 +29,12 @@ class Regions:
         """The proposals at the size of the photo -> (Q, H, W) bool."""
         masks = np.zeros((len(self.mask_probs), *size_hw), dtype=bool)
         for mask, probs in zip(masks, self.mask_probs, strict=True):  # one at a time: memory
-            probs = probs[None, None].float()  # (1, 1, h, w)
-            probs = F.interpolate(probs, size_hw, mode="bilinear", align_corners=False)
-            mask[:] = (probs[0, 0] > self.mask_threshold).cpu().numpy()  # (H, W)
+            mask[:] = mask_at_size(probs, self.mask_threshold, size_hw)
         return masks
+
+
+def mask_at_size(mask_probs: Tensor, threshold: float, size_hw: tuple[int, int]) -> np.ndarray:
+    """(h, w) probabilities of one mask -> (H, W) bool: the mask at the size of the photo."""
+    probs = mask_probs[None, None].float()  # (1, 1, h, w)
+    probs = F.interpolate(probs, size_hw, mode="bilinear", align_corners=False)
+    return (probs[0, 0] > threshold).cpu().numpy()  # (H, W)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ from typing import Any
 import torch
 from detectron2.utils import comm
 
+from proposal.code_version import code_version, package_version
 from proposal.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -118,24 +117,12 @@ def fingerprint(read: Iterable[Path], listed: Iterable[Path] = ()) -> dict[str, 
     return {"files": files, "bytes": size, "sha256": digest.hexdigest()}
 
 
-def code_version() -> dict[str, Any]:
-    """The package's version; the commit, and whether it was changed, where this is a clone."""
-    version = {"maskclip": _version("maskclip")}
-    root = Path(__file__).resolve().parents[1]
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        changed = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.SubprocessError):
-        return version
-    return version | {"commit": commit, "changed": changed}
-
-
 def environment() -> dict[str, Any]:
     """Packages, machine and processes."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "cuda": torch.version.cuda if gpus else None,
         "gpus": gpus,
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -143,20 +130,6 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": comm.get_world_size(),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git(root: Path, *arguments: str) -> str:
-    asked = subprocess.run(
-        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=20
-    )
-    return asked.stdout.strip()
 
 
 def _plain(values: Any) -> Any:
