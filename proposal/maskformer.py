@@ -45,9 +45,13 @@ class MaskFormerConfig:
     query_init: str = "normal"  # or "grid": each query starts at a place of its own (small data)
     places: bool = False  # tell values, queries and pixels where they are, not only the keys
     soft_boxes: bool = False  # masks are expected in a box that each query moves (small data)
+    enforce_input_proj: bool = False  # project the memory even where the widths are equal
     short_side: int = 512  # of the resized image, as long as the long side stays within max_size
     max_size: int = 2048
     size_divisibility: int = 32
+    # On the CPU compute as the published masks were: photo by photo, with two threads. Networks of
+    # steep attention magnify rounding, which depends on both, until other masks come out.
+    published_rounding: bool = False
     pixel_mean: tuple[float, ...] = (123.675, 116.28, 103.53)
     pixel_std: tuple[float, ...] = (58.395, 57.12, 57.375)
 
@@ -84,8 +88,8 @@ class MaskFormer(nn.Module):
         self.backbone = build_backbone(config.backbone)
         channels = self.backbone.channels
         self.pixel_decoder = PixelDecoder(channels, config.conv_dim, config.mask_dim)
-        # Equal widths need no projection, and published checkpoints then hold none.
-        equal = channels[-1] == width
+        # Equal widths need no projection, and published checkpoints then mostly hold none.
+        equal = channels[-1] == width and not config.enforce_input_proj
         self.input_proj = nn.Identity() if equal else nn.Conv2d(channels[-1], width, 1)
         sizes = {"feedforward": config.dim_feedforward, "dropout": config.dropout}
         self.encoder = TransformerEncoder(config.enc_layers, width, config.nheads, **sizes)

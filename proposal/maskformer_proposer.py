@@ -11,8 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from proposal.cpu_threads import cpu_threads
 from proposal.maskformer import MaskFormer, MaskFormerOutput, class_logits
 from proposal.proposals import Proposals
+
+PUBLISHED_THREADS = 2  # with which the reference masks come out bit by bit
 
 
 class MaskFormerProposer(nn.Module):
@@ -40,17 +43,20 @@ class MaskFormerProposer(nn.Module):
         """
         del stems
         config, device = self.network.config, self.network.query_embed.weight.device
+        published = config.published_rounding and device.type == "cpu"
         pixels = [self.resize(image) for image in images]  # (3, h, w) each
         groups = defaultdict(list)
         for index, one in enumerate(pixels):
-            groups[padded_size(one.shape[-2:], config.size_divisibility)].append(index)
+            size_hw = padded_size(one.shape[-2:], config.size_divisibility)
+            groups[size_hw, index if published else 0].append(index)
         proposals: dict[int, Proposals] = {}
         was_training = self.network.training
         self.network.eval()
         try:
-            for size_hw, indices in groups.items():
+            for (size_hw, _), indices in groups.items():
                 batch = torch.stack([pad(pixels[index], size_hw) for index in indices])
-                output = self.network(batch.to(device))
+                with cpu_threads(PUBLISHED_THREADS if published else 0):
+                    output = self.network(batch.to(device))
                 for row, index in enumerate(indices):
                     proposals[index] = self.read(output, row, pixels[index].shape[-2:], size_hw)
         finally:

@@ -13,14 +13,14 @@ def sine_positions(y: Tensor, x: Tensor, width: int) -> Tensor:
     """(..., ) coordinates in [0, 1] twice -> (..., width) codes: first of y, then of x.
 
     DETR's normalised encoding: half the channels for each axis, sine and cosine of 2 pi times the
-    coordinate at frequencies that fall from 1 to 1/10000.
+    coordinate at frequencies that fall from 1 to 1/10000. The order of these operations is DETR's,
+    too: published networks with steep attention magnify the last bit of a code.
     """
     half = width // 2
-    exponents = torch.arange(half, device=y.device) // 2 * 2 / half
-    frequencies = 2 * math.pi / 10000**exponents  # (half,)
+    periods = 10000 ** (torch.arange(half, device=y.device) // 2 * 2 / half)  # (half,)
     codes = []
     for coordinate in (y, x):
-        angles = coordinate[..., None] * frequencies  # (..., half)
+        angles = (coordinate * (2 * math.pi))[..., None] / periods  # (..., half)
         codes.append(torch.stack([angles[..., 0::2].sin(), angles[..., 1::2].cos()], dim=-1))
     return torch.cat([code.flatten(-2) for code in codes], dim=-1)  # (..., width)
 
@@ -74,7 +74,9 @@ class EncoderLayer(nn.Module):
 class DecoderLayer(nn.Module):
     """A post-norm layer in which queries look at each other, then at the memory.
 
-    B: images, Q: queries, P: cells of the memory, E: width.
+    Attention is computed as DETR does, by two matrix products: PyTorch's fused kernel, which it
+    takes where no weights are asked for, rounds otherwise. B: images, Q: queries, P: cells of the
+    memory, E: width.
     """
 
     def __init__(self, width: int, nheads: int, dim_feedforward: int, dropout: float) -> None:
@@ -89,9 +91,9 @@ class DecoderLayer(nn.Module):
     def forward(self, targets: Tensor, places: Tensor, memory: Tensor, keys: Tensor) -> Tensor:
         """(B, Q, E) targets, (Q, E) places, (B, P, E) memory twice, with positions -> (B, Q, E)."""
         queries = targets + places
-        seen = self.self_attn(queries, queries, targets, need_weights=False)[0]
+        seen = self.self_attn(queries, queries, targets)[0]
         targets = self.norm1(targets + self.dropout(seen))
-        seen = self.multihead_attn(targets + places, keys, memory, need_weights=False)[0]
+        seen = self.multihead_attn(targets + places, keys, memory)[0]
         targets = self.norm2(targets + self.dropout(seen))
         hidden = self.dropout(F.relu(self.linear1(targets)))
         return self.norm3(targets + self.dropout(self.linear2(hidden)))
