@@ -14,8 +14,8 @@ from maskclip.checkpoint import load_clip
 from maskclip.clip import ClipConfig, MaskClip
 from maskclip.clip_models import build_clip
 from maskclip.hybrid import load_trunk
+from maskclip.text_files import write_clip_config
 from proposal.checkpoint_files import load_strictly, write_checkpoint
-from proposal.configuration import config_to_dict
 
 PROMPTS = "tower.prompts"
 
@@ -68,7 +68,7 @@ def save_clip(clip: MaskClip, folder: Path, provenance: dict[str, Any]) -> None:
     """Write a run folder's checkpoint, which holds the CLIP part alone."""
     config = {
         "name": folder.name,
-        "clip": config_to_dict(clip.config),
+        "clip": write_clip_config(clip, folder),
         "provenance": provenance,
     }
     tensors = {f"clip.{name}": value for name, value in clip.state_dict().items()}
