@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from maskclip.checkpoint_source import find_checkpoint, is_checkpoint
 from maskclip.clip import ClipConfig, MaskClip
 from maskclip.clip_models import build_clip
+from maskclip.clip_source import is_open_clip_folder
 from maskclip.segmentor_config import SegmentorConfig
+from maskclip.text_files import find_text_files, write_clip_config
 from proposal.checkpoint_files import (
     CONFIG_NAME,
     load_strictly,
@@ -133,7 +135,7 @@ def save_parts(
     config = {
         "name": parts.name or folder.name,
         "proposer": section,
-        "clip": config_to_dict(parts.clip.config),
+        "clip": write_clip_config(parts.clip, folder),
         "segmentor": config_to_dict(parts.config),
         "provenance": dict(provenance or {}),
     }
@@ -148,7 +150,7 @@ def load_clip(
     Raises:
         ValueError, FileNotFoundError, OSError: as ``load_parts`` and ``build_clip``.
     """
-    if is_checkpoint(spec):
+    if is_checkpoint(spec) and not is_open_clip_folder(spec):
         return _build_clip(_read_folder(find_checkpoint(spec)), device, overrides)
     clip = build_clip(spec, device)
     changed = override_config(clip.config, overrides)
@@ -247,7 +249,8 @@ def _choose_clip(
 
 
 def _build_clip(folder: _Folder, device: str | torch.device, overrides: Sequence[str]) -> MaskClip:
-    config = config_from_dict(ClipConfig, folder.section("clip"), f"{folder.where}: clip")
+    section = find_text_files(folder.section("clip"), folder.path)
+    config = config_from_dict(ClipConfig, section, f"{folder.where}: clip")
     clip = build_clip(override_config(config, overrides), device)
     load_strictly(clip, folder.weights("clip"), f"the CLIP in {folder.path}")
     # A convolutional trunk takes about half the time so; crops come channels last, too
