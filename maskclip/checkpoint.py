@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Parts:
     config: SegmentorConfig
     name: str
     proposer_name: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # how it was made; its licence
 
 
 @dataclass(frozen=True)
@@ -114,16 +115,17 @@ def load_parts(
         config,
         str(folder.config.get("name") or folder.path.name),
         proposer_name,
+        _provenance(folder, proposer=proposer, clip=clip),
     )
 
 
-def save_parts(
-    folder: Path,
-    parts: Parts,
-    *,
-    dtype: torch.dtype = torch.float32,
-    provenance: Mapping[str, Any] | None = None,
-) -> None:
+def _provenance(folder: _Folder, **exchanged: str | None) -> dict[str, Any]:
+    """Where the folder's parts are from, and what was put in their place."""
+    others = {part: str(spec) for part, spec in exchanged.items() if spec not in (None, MASKFORMER)}
+    return {**folder.config.get("provenance", {}), **({"exchanged": others} if others else {})}
+
+
+def save_parts(folder: Path, parts: Parts, *, dtype: torch.dtype = torch.float32) -> None:
     """Write a checkpoint folder, weights as ``dtype`` where that can hold them.
 
     Raises:
@@ -137,7 +139,7 @@ def save_parts(
         "proposer": section,
         "clip": write_clip_config(parts.clip, folder),
         "segmentor": config_to_dict(parts.config),
-        "provenance": dict(provenance or {}),
+        "provenance": dict(parts.provenance),
     }
     write_checkpoint(folder, config, {name: _cast(each, dtype) for name, each in tensors.items()})
 
@@ -268,12 +270,13 @@ def _describe_proposer(proposer: Proposer, name: str) -> tuple[dict[str, Any], d
         network = proposer.network
         return {"type": MASKFORMER, **config_to_dict(network.config)}, network.state_dict()
     config = getattr(proposer, "config", None)
-    if isinstance(proposer, nn.Module) or not is_dataclass(config):
+    reference = getattr(proposer, "reference", "")  # where published weights are found again
+    if (isinstance(proposer, nn.Module) and not reference) or not is_dataclass(config):
         raise ValueError(
             f"a checkpoint cannot describe the proposer {name}: save with a maskformer or "
             "superpixels, and give this one when you segment"
         )
-    return {"type": name, **config_to_dict(config)}, {}
+    return {"type": reference or name, **config_to_dict(config)}, {}
 
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
-import huggingface_hub
-
 from proposal.checkpoint_files import CONFIG_NAME, WEIGHTS_NAME
+from proposal.hub import HUB_ID, fetch
 
 PACKAGED = Path(__file__).parent / "weights"
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")  # owner/name
 
 
 def packaged_names() -> list[str]:
@@ -29,7 +26,7 @@ def find_checkpoint(source: str | os.PathLike) -> Path:
 
     Raises:
         FileNotFoundError: there is no such model; what there is is listed.
-        OSError: the hub does not give it.
+        OSError: the hub does not give it (``proposal.hub``).
     """
     text = str(source)
     if text in packaged_names():
@@ -37,25 +34,13 @@ def find_checkpoint(source: str | os.PathLike) -> Path:
     path = Path(source).expanduser()
     if text and path.is_dir():
         return path
-    if path.exists() or not _HUB_ID.fullmatch(text):
-        raise FileNotFoundError(f"there is no model {text!r}: {_choices()}")
-    return _fetch(text)
-
-
-def _fetch(hub_id: str) -> Path:
-    try:
-        folder = huggingface_hub.snapshot_download(
-            hub_id, allow_patterns=[CONFIG_NAME, WEIGHTS_NAME]
+    if path.exists() or not HUB_ID.fullmatch(text.partition("@")[0]):
+        names = ", ".join(packaged_names()) or "none"
+        raise FileNotFoundError(
+            f"there is no model {text!r}: give a packaged name ({names}), a checkpoint folder or a "
+            "hub id (owner/name, owner/name@revision)"
         )
-    except Exception as error:  # network, permissions, disk: whatever it is, no model came
-        reason = " ".join(str(error).split())[:200]
-        raise OSError(
-            f"there is no model {hub_id!r} here, and the hub does not give it ({reason}): "
-            f"{_choices()}"
-        ) from error
-    return Path(folder)
-
-
-def _choices() -> str:
-    names = ", ".join(packaged_names()) or "none"
-    return f"give a packaged name ({names}), a checkpoint folder or a hub id (owner/name)"
+    try:
+        return fetch(text, [CONFIG_NAME, WEIGHTS_NAME])
+    except OSError as error:  # most often a folder was meant
+        raise OSError(f"there is no folder {text} here, and {error}") from error

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from maskclip.assemble import assemble, score_maps
 from maskclip.background import Background
 from maskclip.checkpoint import Parts, load_parts, save_parts
 from maskclip.clip import MaskClip
+from maskclip.hub_upload import publish
 from maskclip.images import ImageSource, load_image
 from maskclip.region_names import NamedRegions, RegionNamer
 from maskclip.segmentation import Regions, Segmentation, ignore_label
@@ -49,13 +51,18 @@ class Segmentor:
         *,
         name: str = "",
         proposer_name: str = "",
+        provenance: Mapping[str, object] | None = None,
     ) -> None:
-        """Any proposer, a CLIP, the settings; ``name`` and ``proposer_name`` go into results."""
+        """Any proposer, a CLIP, the settings; ``name`` and ``proposer_name`` go into results.
+
+        ``provenance`` (how it was made, under which licence) goes with it where it is saved.
+        """
         self.proposer = proposer
         self.clip = clip
         self.config = config or SegmentorConfig()
         self.name = name
         self.proposer_name = proposer_name or type(proposer).__name__
+        self.provenance = dict(provenance or {})
 
     @classmethod
     def from_pretrained(
@@ -90,6 +97,7 @@ class Segmentor:
             parts.config,
             name=parts.name,
             proposer_name=parts.proposer_name,
+            provenance=parts.provenance,
         )
 
     def save_pretrained(
@@ -101,11 +109,34 @@ class Segmentor:
     ) -> None:
         """Write a checkpoint folder that ``from_pretrained`` reads; weights as ``dtype``.
 
+        ``provenance`` adds to the model's own.
+
         Raises:
             ValueError: the proposer is of a kind that no checkpoint can describe.
         """
-        parts = Parts(self.proposer, self.clip, self.config, self.name, self.proposer_name)
-        save_parts(Path(folder), parts, dtype=dtype, provenance=provenance or {})
+        known = {**self.provenance, **(provenance or {})}
+        parts = Parts(self.proposer, self.clip, self.config, self.name, self.proposer_name, known)
+        save_parts(Path(folder), parts, dtype=dtype)
+
+    def push_to_hub(
+        self,
+        hub_id: str,
+        *,
+        private: bool = False,
+        message: str = "Upload a maskclip model",
+        dtype: torch.dtype = torch.float32,
+    ) -> str:
+        """Publish it as ``owner/name``, for ``from_pretrained("owner/name")`` -> its address.
+
+        The token is that of ``HF_TOKEN``. A model card is written where there is none yet.
+
+        Raises:
+            ValueError: ``hub_id`` is no hub id, or the proposer cannot be described.
+            OSError: the hub does not take it.
+        """
+        with TemporaryDirectory(prefix="maskclip-") as folder:
+            self.save_pretrained(folder, dtype=dtype)
+            return publish(Path(folder), hub_id, private=private, message=message)
 
     def to(self, device: str | torch.device) -> Segmentor:
         """Move both parts, as far as they have weights."""

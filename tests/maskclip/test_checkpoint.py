@@ -246,30 +246,6 @@ def test_packaged_names_come_first_and_are_listed(model, monkeypatch):
         Segmentor.from_pretrained("mdoel")
 
 
-def test_a_hub_that_cannot_be_reached_is_one_sentence(tmp_path, monkeypatch):
-    def refuse(*_, **__):
-        raise ConnectionError("no route\nto host")
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint_source.huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(OSError, match="'owner/name' here, and the hub does not give it") as caught:
-        Segmentor.from_pretrained("owner/name")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_hub_id_is_fetched(model, tmp_path, monkeypatch):
-    asked = {}
-
-    def fetch(hub_id, allow_patterns):
-        asked[hub_id] = allow_patterns
-        return str(model)
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(checkpoint_source.huggingface_hub, "snapshot_download", fetch)
-    assert Segmentor.from_pretrained("owner/name").name == "tiny"
-    assert asked == {"owner/name": ["config.json", "model.safetensors"]}
-
-
 def test_another_proposer_is_not_judged_by_the_scores_of_the_first(model):
     change_config(model, segmentor={"objectness_power": 1.0, "min_objectness": 0.2})
     own = Segmentor.from_pretrained(model, proposer="maskformer").config
