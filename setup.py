@@ -40,6 +40,16 @@ DETECTRON2 = [
     "termcolor>=3.3,<4",
     "yacs==0.1.8",
 ]
+RAY = ["ray>=2.60,<2.61"]  # labelling on a cluster
+NLTK = ["nltk>=3.10,<3.11"]  # the published way to find nouns; its data come from elsewhere
+DEVELOPMENT = [
+    "pytest>=9.2,<10",
+    "ruff>=0.17.5,<0.18",
+    "pandas>=3.1,<3.2",  # this and the next two: other readers of our Parquet files
+    "duckdb>=2,<3",
+    "datasets>=5.2,<6",
+    "torchmetrics>=1.9,<2",  # a second opinion on our metrics
+]
 
 setup(
     name="maskclip",
@@ -61,9 +71,5 @@ setup(
         "labeling": ["data/*"],
     },
     install_requires=REQUIRED + DETECTRON2,
-    extras_require={
-        "hub": ["hf-xet>=1.8,<2"],  # faster downloads from the hub
-        "ray": ["ray[data]>=2.60,<2.61"],
-        "dev": ["pytest>=9.2,<10", "ruff>=0.17.5,<0.18"],
-    },
+    extras_require={"ray": RAY, "nltk": NLTK, "dev": DEVELOPMENT + RAY + NLTK},
 )
