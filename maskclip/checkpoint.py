@@ -39,7 +39,8 @@ UNFITTED = {
     "clip": ["fusion_weight=1.0"],
     "proposer": ["fusion_weight=1.0", "objectness_power=0.0", "min_objectness=0.0"],
 }
-FIXED_IN_CLIP = ("model", "prompt_depth", "mean", "std")  # cannot change once it is built
+# What cannot change once a CLIP is built
+FIXED_IN_CLIP = ("model", "prompt_depth", "pixel_prompt", "text_context", "mean", "std")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskclip.names import parse_names
+from maskclip.pixel_prompt import PixelPrompt
 from maskclip.templates import load_templates
 from maskclip.text import TextEncoder
+from maskclip.text_context import TextContext
 from maskclip.tower import MaskPromptedTower
 
 BACKGROUNDS = ("mean", "attenuate", "blur", "keep")
@@ -38,6 +40,8 @@ class ClipConfig:
     background: str = "mean"  # of a crop, outside the mask: mean | attenuate | blur | keep
     box_margin: float = 0.0  # of a box's sides, added around it: what a crop shows of the context
     background_strength: float = 0.5  # what is left of the background's contrast with attenuate
+    pixel_prompt: float = 0.0  # alpha of a learned prompt on the region's pixels; 0 = none
+    text_context: int = 0  # learned tokens before each name, in place of templates
     mean: tuple[float, float, float] = (
         open_clip.OPENAI_DATASET_MEAN
     )  # of RGB in [0, 1]; also the fill colour
@@ -54,8 +58,9 @@ class ClipConfig:
             raise ValueError(
                 f"background_strength must be in [0, 1], got {self.background_strength}"
             )
-        if self.box_margin < 0:
-            raise ValueError(f"box_margin must be 0 or more, got {self.box_margin}")
+        for name in ("box_margin", "text_context"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise ValueError("mean and std must be three numbers each, std above 0")
 
@@ -72,8 +77,9 @@ class MaskClip(nn.Module):
     N: crops, S: their side, D: embedding size, K: synonyms of all names.
 
     A state dict holds ``tower.*`` (with ``tower.prompts`` where there are any),
-    ``log_logit_scale`` and, unless the text tower comes from a package, ``text.*``. Gradients flow
-    into the tower and ``log_logit_scale``: inference wants ``torch.no_grad()`` around it.
+    ``log_logit_scale``, where there are such ``pixel_prompt.*`` and ``text_context.*`` and, unless
+    the text tower comes from a package, ``text.*``. Gradients flow into all but the text tower:
+    inference wants ``torch.no_grad()`` around it.
     """
 
     def __init__(
@@ -91,7 +97,12 @@ class MaskClip(nn.Module):
             self._locked_text.append(model.text)
         else:
             self.text = model.text
-        self.text_encoder = TextEncoder(model, tokenizer)
+        self.pixel_prompt = self.text_context = None
+        if config.pixel_prompt:
+            self.pixel_prompt = PixelPrompt(config.pixel_prompt, self.side)
+        if config.text_context:
+            self.text_context = TextContext(config.text_context, model, tokenizer)
+        self.text_encoder = TextEncoder(model, tokenizer, context=self.text_context)
         self._memo: tuple[tuple, Tensor, Tensor] | None = None  # the last names' embeddings
         for name in ("mean", "std"):
             values = torch.tensor(getattr(config, name))[:, None, None]  # (3, 1, 1)
@@ -149,15 +160,22 @@ class MaskClip(nn.Module):
         The crops go through the tower ``batch_size`` at a time, so that memory is bounded.
         """
         self._check_crops(crops, crop_masks)
-        if not self.config.mask_prompts:
-            crop_masks = torch.ones_like(crop_masks)
         chunks = [
-            self.tower(self.normalise(some.to(self.device)), masks.to(self.device))
+            self.embed(some.to(self.device), masks.to(self.device))
             for some, masks in zip(
                 crops.split(batch_size), crop_masks.split(batch_size), strict=True
             )
         ]
         return F.normalize(torch.cat(chunks), dim=-1)  # (N, D)
+
+    def embed(self, crops: Tensor, crop_masks: Tensor) -> Tensor:
+        """(N, 3, S, S) RGB in 0-255 and (N, S, S) bool masks -> (N, D), all at once, any length."""
+        pixels = self.normalise(crops)
+        if self.pixel_prompt is not None:
+            pixels = self.pixel_prompt(pixels, crop_masks)
+        if not self.config.mask_prompts:
+            crop_masks = torch.ones_like(crop_masks)
+        return self.tower(pixels, crop_masks)  # (N, D)
 
     def encode_names(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """C names, ``|`` between synonyms -> (K, D) unit length and (K,) int64, each one's name.

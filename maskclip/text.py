@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 from maskclip.names import Vocabulary
 from maskclip.templates import check_templates, fill
 from maskclip.text_cache import TextCache, cache_keys
+from maskclip.text_context import TextContext
 from maskclip.text_fingerprint import fingerprint_text, weights_stamp
 from maskclip.text_towers import context_length, encode_tokens, prompt_lengths
 
@@ -31,11 +33,20 @@ class TextEncoder:
     """
 
     def __init__(
-        self, model: nn.Module, tokenizer: Callable, *, cache: TextCache | None = None
+        self,
+        model: nn.Module,
+        tokenizer: Callable,
+        *,
+        cache: TextCache | None = None,
+        context: TextContext | None = None,
     ) -> None:
-        """An open_clip model, the tokenizer made for it, and where embeddings are kept."""
+        """An open_clip model, the tokenizer made for it, and where embeddings are kept.
+
+        ``context``: learned tokens that names are read with; templates then count for nothing.
+        """
         self.model = model
         self.tokenizer = tokenizer
+        self.context = context
         self.cache = TextCache() if cache is None else cache
         self._warned: set[str] = set()
         self._stamp: tuple | None = None
@@ -43,14 +54,19 @@ class TextEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the tower and its tokenizer, computed again only when weights changed."""
+        """SHA-256 of tower, tokenizer and context; the tower is read again when it has changed."""
         stamp = weights_stamp(self.model)
         if stamp != self._stamp:
             self._fingerprint, self._stamp = fingerprint_text(self.model, self.tokenizer), stamp
-        return self._fingerprint
+        if self.context is None:
+            return self._fingerprint
+        both = f"{self._fingerprint} {self.context.fingerprint}"
+        return hashlib.sha256(both.encode()).hexdigest()
 
     def encode_names(self, vocabulary: Vocabulary, templates: Sequence[str]) -> Tensor:
         """K synonyms, T templates -> (K, D) unit-length means over the templates."""
+        if self.context is not None:
+            templates = [self.context.template]
         templates = check_templates(templates, "the list of templates")
         synonyms = list(dict.fromkeys(vocabulary.synonyms))
         self._warn_of_cut(synonyms, templates)
@@ -72,6 +88,14 @@ class TextEncoder:
         table = np.stack([known[by_synonym[synonym]] for synonym in vocabulary.synonyms])
         return torch.from_numpy(table).to(self._device)  # (K, D)
 
+    def learn_names(self, names: Sequence[str]) -> Tensor:
+        """k names -> (k, D) unit length, with a gradient to the learned context; not cached."""
+        if not names:
+            return self.encode_prompts([])
+        prompts = [fill(self.context.template, name) for name in names]
+        with self.context.in_place(self.model), _inference(self.model, self._device):
+            return F.normalize(self._encode_unique(prompts), dim=-1)  # (k, D)
+
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
         """n prompts -> (n, D) float32 embeddings, not normalised.
 
@@ -92,7 +116,10 @@ class TextEncoder:
     def _average(self, names: Sequence[str], templates: Sequence[str]) -> Tensor:
         """k names, T templates -> (k, D) unit length."""
         prompts = [fill(template, name) for name in names for template in templates]
-        embeddings = F.normalize(self.encode_prompts(prompts), dim=-1)  # (k * T, D)
+        with contextlib.ExitStack() as stack:
+            if self.context is not None:
+                stack.enter_context(self.context.in_place(self.model))
+            embeddings = F.normalize(self.encode_prompts(prompts), dim=-1)  # (k * T, D)
         embeddings = embeddings.unflatten(0, (len(names), len(templates)))  # (k, T, D)
         return F.normalize(embeddings.mean(1), dim=-1)  # (k, D)
 
