@@ -14,6 +14,7 @@ from timm.models import Eva
 from timm.models import VisionTransformer as TimmViT
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 PROMPT_STD = 0.02  # of the prompts' initial values (SPEC 3)
 
@@ -36,6 +37,7 @@ class MaskPromptedTower(nn.Module):
         self.depth = depth
         self.tokens = token_path(visual) if depth > 0 or _has_trunk(visual) else None
         self.prompts = None
+        self.recompute = False  # see set_grad_checkpointing
         if depth < 0:
             raise ValueError(f"depth must be 0 (no prompts) or more, got {depth}")
         if depth:
@@ -47,6 +49,11 @@ class MaskPromptedTower(nn.Module):
             raise ValueError(f"prompt depth {depth} exceeds the {layers} blocks of the tower")
         shape = (depth, math.prod(self.tokens.grid), self.tokens.width)
         self.prompts = nn.Parameter(PROMPT_STD * torch.randn(shape))  # (L, P, E)
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Let blocks forget what is inside them; the backward pass computes it again."""
+        self.recompute = enable
+        self.visual.set_grad_checkpointing(enable)
 
     def train(self, mode: bool = True) -> MaskPromptedTower:
         """Switch dropout on or off; batch norms stay as they are."""
@@ -88,17 +95,23 @@ class MaskPromptedTower(nn.Module):
         if self.depth == 0:
             sequence = tokens.begin(patches)
             for block in tokens.blocks:
-                sequence = block(sequence)
+                sequence = self._pass(block, sequence)
             return tokens.finish(sequence)
         inside = inside_patches(crop_masks, tokens.cell, tokens.grid)  # (N, P, 1)
         prompts = self.prompts.to(patches.dtype)
         sequence = tokens.begin(torch.where(inside, patches, prompts[0]))  # (N, X + P, E)
         for layer, block in enumerate(tokens.blocks, start=1):
-            sequence = block(sequence)
+            sequence = self._pass(block, sequence)
             if layer < self.depth:
                 special, patches = sequence.split([tokens.prefix, math.prod(tokens.grid)], dim=1)
                 sequence = torch.cat([special, torch.where(inside, patches, prompts[layer])], dim=1)
         return tokens.finish(sequence)
+
+    def _pass(self, block: Callable[[Tensor], Tensor], sequence: Tensor) -> Tensor:
+        """(N, X + P, E) -> (N, X + P, E)."""
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, sequence, use_reentrant=False)
+        return block(sequence)
 
 
 def _one_mask(crop_masks: Tensor) -> Tensor:
