@@ -1,0 +1,1 @@
+"""Benchmarks on disk: what they are, how official downloads become what is evaluated on."""
