@@ -169,12 +169,15 @@ def images_root(folder: str | Path) -> Path:
     return Path(run["images"])
 
 
-def write_run(folder: str | Path, images: str | Path, config: Mapping[str, Any]) -> None:
-    """Write ``run.json``: the images root (made absolute), the config and the code used."""
+def write_run(
+    folder: str | Path, images: str | Path, config: Mapping[str, Any], **others: Any
+) -> None:
+    """Write ``run.json``: the images root (made absolute), the config, the code, and others."""
     run = {
         "images": str(Path(images).resolve()),
         "config": dict(config),
         "code": code_version(),
+        **others,
     }
     write_json(Path(folder) / "run.json", run)
 

@@ -1,0 +1,105 @@
+"""What the rows of a labelling run depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from labeling.captions import CaptionedImage
+from labeling.labeler import Labeler
+from labeling.matching import MatchConfig
+from labeling.nouns import NounConfig, NounParser, read_stop_nouns
+from maskclip.segmentor import Segmentor
+from proposal.configuration import config_to_dict
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """A model, how it looks, what counts as a noun and as a pair.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    model: str = "nano"
+    proposer: str | None = None  # instead of the model's
+    clip: str | None = None  # likewise
+    overrides: tuple[str, ...] = ()  # such as segmentor.mask_threshold=0.4
+    batch_size: int = 32  # regions of a photo in one forward of CLIP
+    threads: int = 1  # CPU threads of a worker: more of them change the last bits of scores
+    captions_per_image: int = 0  # the first so many; 0 all
+    shard_size: int = 200  # photos in one file
+    nouns: NounConfig = field(default_factory=NounConfig)
+    match: MatchConfig = field(default_factory=MatchConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "threads", "shard_size"):
+            if vars(self)[name] < 1:
+                raise ValueError(f"{name} must be at least 1, got {vars(self)[name]}")
+        if self.captions_per_image < 0:
+            raise ValueError(
+                f"captions_per_image must be 1 or more, or all, got {self.captions_per_image}"
+            )
+
+    def choose(self, entries: Sequence[CaptionedImage]) -> list[CaptionedImage]:
+        """Entries with as many captions as are wanted."""
+        if not self.captions_per_image:
+            return list(entries)
+        wanted = slice(self.captions_per_image)
+        return [replace(entry, captions=entry.captions[wanted]) for entry in entries]
+
+    def load_segmentor(self, device: str) -> Segmentor:
+        """The model with its parts exchanged and its settings overridden.
+
+        Raises:
+            FileNotFoundError, ValueError, OSError: as ``Segmentor.from_pretrained``.
+        """
+        return Segmentor.from_pretrained(
+            self.model,
+            proposer=self.proposer,
+            clip=self.clip,
+            device=device,
+            overrides=[*self.overrides, f"segmentor.clip_batch_size={self.batch_size}"],
+        )
+
+    def build_labeler(self, segmentor: Segmentor) -> Labeler:
+        """What labels with this model, to be built and used under ``pinned_threads``."""
+        return Labeler(segmentor, self.match, NounParser(self.nouns))
+
+    def describe(self, segmentor: Segmentor) -> dict[str, Any]:
+        """All settings, the model's own included, as plain values for ``run.json``."""
+        stopped = "\n".join(sorted(read_stop_nouns(self.nouns.stop_nouns)))
+        return {
+            **config_to_dict(self),
+            "stop_nouns_sha256": hashlib.sha256(stopped.encode()).hexdigest(),
+            "segmentor": config_to_dict(segmentor.config),
+            "clip_config": config_to_dict(segmentor.clip.config),
+            "proposer_name": segmentor.proposer_name,
+            "weights_sha256": fingerprint_model(segmentor),
+            "device": segmentor.clip.device.type,
+        }
+
+
+def fingerprint_model(segmentor: Segmentor) -> str:
+    """SHA-256 of both parts' weights, the text tower's included."""
+    digest = hashlib.sha256(segmentor.clip.text_fingerprint.encode())
+    for part in (segmentor.clip, segmentor.proposer):
+        if isinstance(part, nn.Module):
+            for name, tensor in sorted(part.state_dict().items()):
+                digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+                digest.update(content.numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_captions(entries: Sequence[CaptionedImage]) -> str:
+    """SHA-256 of the photos' names and all that is said of them."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(repr(entry).encode("utf-8", "backslashreplace"))
+    return digest.hexdigest()
