@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import timm
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-# What a classifier leaves behind in a trunk's file; nothing else may be left unused.
-HEAD_KEYS = ("deeplab.", "conv_head.", "bn2.", "classifier.")
+BLOCKS_OF_DEPTH = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # of ResNets
 
 
 @dataclass(frozen=True)
@@ -131,12 +127,11 @@ def build_resnet_deeplab(config: BackboneConfig) -> Backbone:
     from detectron2.modeling.backbone.resnet import BottleneckBlock, ResNet
     from detectron2.projects.deeplab.resnet import DeepLabStem
 
-    blocks_of_depth = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-    if config.depth not in blocks_of_depth:
-        raise ValueError(f"depth must be one of {list(blocks_of_depth)}, got {config.depth}")
+    if config.depth not in BLOCKS_OF_DEPTH:
+        raise ValueError(f"depth must be one of {list(BLOCKS_OF_DEPTH)}, got {config.depth}")
     stages = []
     channels = [config.stem_out_channels]
-    for level, blocks in enumerate(blocks_of_depth[config.depth]):
+    for level, blocks in enumerate(BLOCKS_OF_DEPTH[config.depth]):
         stage = ResNet.make_stage(
             BottleneckBlock,
             blocks,
@@ -160,38 +155,3 @@ BUILDERS: dict[str, Callable[[BackboneConfig], Backbone]] = {
     "resnet-deeplab": build_resnet_deeplab,
     "swin": build_swin,
 }
-
-
-def load_trunk(backbone: Backbone, path: Path | str) -> list[str]:
-    """Load a pretrained trunk's safetensors into a backbone -> the head's keys left unused.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or does not hold this trunk.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there are no weights at {path}: give a trunk's safetensors file")
-    try:
-        weights = load_file(path)
-    except SafetensorError as damage:
-        raise ValueError(f"{path} is no readable safetensors file: {damage}") from damage
-    expected = backbone.body.state_dict()
-    unused = sorted(weights.keys() - expected.keys())
-    strange = [key for key in unused if not key.startswith(HEAD_KEYS)]
-    # Files of folded batch norms do not count batches, and nothing here reads the count.
-    missing = sorted(
-        key
-        for key in expected.keys() - weights.keys()
-        if not key.endswith(("num_batches_tracked", "relative_position_index"))
-    )
-    wrong = [k for k in weights.keys() & expected.keys() if weights[k].shape != expected[k].shape]
-    if strange or missing or wrong:
-        raise ValueError(
-            f"{path} does not hold the trunk {type(backbone.body).__name__}: "
-            f"{len(missing)} keys missing {missing[:3]}, {len(strange)} unknown {strange[:3]}, "
-            f"{len(wrong)} of another shape {sorted(wrong)[:3]}"
-        )
-    trunk = {key: value for key, value in weights.items() if key in expected}
-    backbone.body.load_state_dict(trunk, strict=False)
-    return unused

@@ -22,6 +22,9 @@ class Target:
 
     masks: Tensor  # (M, H, W) bool or uint8; all of one batch have the same H and W
     labels: Tensor  # (M,) int64, index into the training names; 0 for "object"
+    # (H, W) bool: pixels of nobody knows what (crowds), in which no mask is right or wrong; they
+    # are in none of the masks
+    ignored: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.masks.ndim != 3 or self.labels.shape != self.masks.shape[:1]:
@@ -29,6 +32,11 @@ class Target:
                 "masks must be (M, H, W) and labels (M,), "
                 f"got {tuple(self.masks.shape)} and {tuple(self.labels.shape)}"
             )
+
+    def to(self, device: torch.device) -> Target:
+        """The same on another device."""
+        ignored = None if self.ignored is None else self.ignored.to(device)
+        return Target(self.masks.to(device), self.labels.to(device), ignored)
 
 
 @dataclass(frozen=True)
@@ -42,14 +50,28 @@ class MatchWeights:
 
 @torch.no_grad()
 def match(
-    class_probs: Tensor, mask_logits: Tensor, labels: Tensor, masks: Tensor, weights: MatchWeights
+    class_probs: Tensor,
+    mask_logits: Tensor,
+    labels: Tensor,
+    masks: Tensor,
+    weights: MatchWeights,
+    *,
+    counted: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Pair queries with targets at the least total cost (Hungarian method).
 
-    (Q, C) class_probs, (Q, h, w) mask_logits, (M,) labels, (M, h, w) masks -> the indices of
-    min(Q, M) queries and of their targets.
+    (Q, C) class_probs, (Q, h, w) mask_logits, (M,) labels, (M, h, w) masks, (h, w) bool counted
+    (the pixels that matter; all by default) -> the indices of min(Q, M) queries and of their
+    targets.
     """
+    if len(masks) and masks.shape[1:] != mask_logits.shape[1:]:
+        raise ValueError(
+            f"masks must be compared on one grid, got {tuple(mask_logits.shape)} and "
+            f"{tuple(masks.shape)}"
+        )
     logits, targets = mask_logits.flatten(1).float(), masks.flatten(1).float()  # (Q, P), (M, P)
+    if counted is not None:
+        logits, targets = logits[:, counted.flatten()], targets[:, counted.flatten()]
     cost = (
         weights.focal_weight * focal_costs(logits, targets)
         + weights.dice_weight * dice_costs(logits, targets)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from proposal.data.colour import jitter_colour
-from proposal.data.photo import Photo, resize_stack
+from proposal.data.photo import IGNORED, Photo, resize_stack
 
 PAD_VALUE = 128  # of an image's padding
 MAX_PASTED = 0.25  # of the crop's area that a pasted object may cover
@@ -20,6 +20,7 @@ class AugmentConfig:
     """How much photos are varied; the defaults are the published ones."""
 
     zoom: tuple[float, float] = (0.5, 2.0)  # short side of the photo / side of the crop
+    zoom_step: float = 0.0  # 0.1 = only 0.5, 0.6, … 2.0, equally often (published); 0 = any, log
     aspect: float = 1.0  # width is stretched against height by up to this factor
     flip: bool = True
     colour: bool = True
@@ -30,6 +31,8 @@ class AugmentConfig:
         low, high = self.zoom
         if not 0 < low <= high:
             raise ValueError(f"zoom must be two rising factors above 0, got {low} and {high}")
+        if self.zoom_step < 0:
+            raise ValueError(f"zoom_step must be 0 (any zoom) or more, got {self.zoom_step}")
         if self.aspect < 1:
             raise ValueError(f"aspect must be 1 (none) or more, got {self.aspect}")
 
@@ -40,13 +43,13 @@ class Crop:
 
     image: np.ndarray  # (S, S, 3) uint8 RGB
     masks: np.ndarray  # (M, S, S) uint8 in {0, 1}
-    labels: np.ndarray  # (M,) int64
+    labels: np.ndarray  # (M,) int64; IGNORED for at most one
 
 
 def augment(photo: Photo, side: int, config: AugmentConfig, rng: np.random.Generator) -> Crop:
     """A Photo -> a random Crop with ``side`` = S; what the photo does not fill is padding."""
     height, width = photo.image.shape[:2]
-    zoom = math.exp(rng.uniform(*np.log(config.zoom)))
+    zoom = _draw_zoom(config, rng)
     stretch = math.exp(rng.uniform(-0.5, 0.5) * math.log(config.aspect))
     scale = zoom * side / min(height, width)
     scale_y, scale_x = scale / stretch, scale * stretch
@@ -78,7 +81,7 @@ def paste(crop: Crop, donor: Crop, config: AugmentConfig, rng: np.random.Generat
     Each has even odds, but for those that would cover most of the crop.
     """
     small = donor.masks.mean(axis=(1, 2)) <= MAX_PASTED if len(donor.masks) else False
-    chosen = (rng.random(len(donor.masks)) < 0.5) & small
+    chosen = (rng.random(len(donor.masks)) < 0.5) & small & (donor.labels != IGNORED)
     if not chosen.any():
         return crop
     new = donor.masks[chosen]
@@ -87,6 +90,14 @@ def paste(crop: Crop, donor: Crop, config: AugmentConfig, rng: np.random.Generat
     masks = np.concatenate([crop.masks * ~covered, new])
     labels = np.concatenate([crop.labels, donor.labels[chosen]])
     return _keep_large(Crop(image, masks, labels), config.min_area)
+
+
+def _draw_zoom(config: AugmentConfig, rng: np.random.Generator) -> float:
+    low, high = config.zoom
+    if not config.zoom_step:
+        return math.exp(rng.uniform(math.log(low), math.log(high)))
+    steps = round((high - low) / config.zoom_step)
+    return low + config.zoom_step * int(rng.integers(steps + 1))
 
 
 def _fit(length: float, side: int) -> int:
@@ -103,5 +114,6 @@ def _pad(image: np.ndarray, masks: np.ndarray, labels: np.ndarray, side: int) ->
 
 
 def _keep_large(crop: Crop, min_area: int) -> Crop:
-    keep = crop.masks.sum(axis=(1, 2), dtype=np.int64) >= min_area
+    large = crop.masks.sum(axis=(1, 2), dtype=np.int64) >= min_area
+    keep = large | (crop.labels == IGNORED)
     return Crop(crop.image, crop.masks[keep], crop.labels[keep])

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+IGNORED = -1  # the label of a mask that is none: pixels in which no mask is right or wrong
+
 
 @dataclass(frozen=True)
 class Photo:
@@ -17,7 +19,7 @@ class Photo:
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     packed_masks: np.ndarray  # (M, ceil(H * W / 8)) uint8
-    labels: np.ndarray  # (M,) int64
+    labels: np.ndarray  # (M,) int64; IGNORED for at most one
 
     @property
     def masks(self) -> np.ndarray:

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from proposal.data.annotation import Annotation, annotate
+
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png")
 
 
@@ -24,9 +26,18 @@ class RegionPhoto:
         """The photo's name without its ending."""
         return self.path.stem
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """What is read for this photo alone."""
+        return (self.path, self.regions)
+
     def masks(self) -> np.ndarray:
         """(M, H, W) bool."""
         return split_map(read_map(self.regions))
+
+    def annotation(self) -> Annotation:
+        """A mask for each region."""
+        return annotate(self.masks())
 
 
 def read_regions(regions: Path, images: Path) -> list[RegionPhoto]:

@@ -2,40 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from proposal.data.annotation import UNLABELLED
 from proposal.data.augment import AugmentConfig
-from proposal.data.coco import CocoPhoto, read_coco
-from proposal.data.photo import Photo, load_rgb, pack_photo
+from proposal.data.coco import CocoPhoto, read_named_coco
+from proposal.data.label_maps import LabelPhoto, read_label_maps
+from proposal.data.panoptic import PanopticPhoto, read_panoptic
+from proposal.data.photo import IGNORED, Photo, load_rgb, pack_photo
 from proposal.data.regions import RegionPhoto, group_by_photo, read_map, read_regions, split_map
+from proposal.data.vocabulary import join_names, labels_of, read_names, readable
+from proposal.training_record import fingerprint
 
+AnnotatedPhoto = CocoPhoto | PanopticPhoto | LabelPhoto | RegionPhoto
 FREE_SHARE = 0.8  # of an extra region's pixels that must lie outside all instances
 
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """One set of photos with masks: COCO instances or region PNGs.
+    """One set of photos with masks, of one of four kinds.
 
     Paths may start with a name of ``DataConfig.folders`` in braces: ``{shared}/data/coco/images``.
+
+    Raises:
+        ValueError: it is of no kind or of two, or a setting does not fit its kind.
     """
 
     images: str = ""  # folder of photos
-    instances: str | None = None  # a COCO instances JSON …
-    regions: str | None = None  # … or a folder of region PNGs
+    instances: str | None = None  # a COCO or LVIS instances JSON …
+    panoptic: str | None = None  # … or a COCO panoptic JSON …
+    labels: str | None = None  # … or a folder of label PNGs, whose values are names …
+    regions: str | None = None  # … or a folder of region PNGs: each value but 0 is a mask
+    panoptic_pngs: str | None = None  # of a panoptic JSON; by default the folder of its own name
+    names: str | None = None  # text file of labels' names; replaces those of a JSON (by rising id)
+    first_label: int = 0  # labels' value of the first name; smaller ones are unlabelled
+    ignore_label: int | None = None  # of unlabelled pixels; 255, or 65535 above 255 names
+    unlabelled: str = (
+        "ignore"  # pixels in which no mask is right or wrong, or "background" (published)
+    )
+    per_category: bool = (
+        False  # join instances or segments to one mask per name (labels always are)
+    )
     extra_regions: str | None = None  # region PNGs of the same photos, used outside the instances
     weight: float = 1.0  # how often its photos are drawn, all sources' weights making 1
     paste: bool = False  # whether its objects are pasted onto other photos
 
     def __post_init__(self) -> None:
-        if (self.instances is None) == (self.regions is None):
+        kinds = {name: getattr(self, name) for name in KINDS if getattr(self, name) is not None}
+        if len(kinds) != 1:
             raise ValueError(
-                "a data source must have either instances (a COCO JSON) or regions (a folder), "
-                f"got instances={self.instances!r} and regions={self.regions!r}"
+                "a data source must have either instances (a COCO or LVIS JSON), panoptic (a COCO "
+                "JSON), labels (a folder, with names) or regions (a folder), got "
+                f"{' and '.join(f'{name}={kind}' for name, kind in kinds.items()) or 'none'}"
             )
+        if self.labels is not None and self.names is None:
+            raise ValueError(f"the labels {self.labels} need names: a text file, one name a line")
+        if self.unlabelled not in UNLABELLED:
+            known = " or ".join(UNLABELLED)
+            raise ValueError(f"unlabelled must be {known}, got {self.unlabelled!r}")
+
+    @property
+    def kind(self) -> str:
+        """Which of ``KINDS`` it is."""
+        return next(name for name in KINDS if getattr(self, name) is not None)
+
+    @property
+    def place(self) -> str:
+        """The file or folder that makes it so."""
+        return getattr(self, self.kind)
 
 
 @dataclass(frozen=True)
@@ -44,8 +83,12 @@ class DataConfig:
 
     folders: dict[str, str] = field(default_factory=dict)  # names that paths may start with
     sources: tuple[SourceConfig, ...] = ()
-    validation: SourceConfig | None = None  # COCO instances that --eval-only measures on
+    validation: SourceConfig | None = None  # what --eval-only and validations measure on
     held_out: str | None = None  # text file: photos trained on by nothing; validation keeps to it
+    # For proposer.classifier=text: the CLIP (ViT-B-16/openai, a checkpoint or run folder) in whose
+    # space the training's names are put, and their list (all names of the sources by default)
+    clip: str = ""
+    names: str | None = None
     cache_short_side: int = 480  # photos are kept in memory at most this large; 0 = not kept
     sides: tuple[int, ...] = (512,)  # crop sides, each for an equal part of the training
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -60,30 +103,46 @@ class Source:
     """Photos of one set, not yet decoded."""
 
     config: SourceConfig
-    photos: tuple[CocoPhoto | RegionPhoto, ...]
+    photos: tuple[AnnotatedPhoto, ...]
     extra: Mapping[str, list[RegionPhoto]]  # by the photo's stem
+    names: tuple[str, ...]  # of its categories
+    read: tuple[Path, ...]  # files read when it was opened
+    labels: np.ndarray | None = None  # (C,) of its names in the vocabulary; none = all "object"
 
     def load(self, index: int, short_side: int) -> Photo:
-        """Decode a photo with its masks; the short side is at most ``short_side``."""
+        """Decode a photo with its masks; the short side is at most ``short_side``.
+
+        What is ignored is the last mask, with the label IGNORED.
+        """
         photo = self.photos[index]
-        image, masks = load_rgb(photo.path), photo.masks()
-        if masks.shape[1:] != image.shape[:2]:
+        image, found = load_rgb(photo.path), photo.annotation()
+        if found.ignored.shape != image.shape[:2]:
             raise ValueError(
                 f"the masks of {photo.path} must have its size {image.shape[:2]}, "
-                f"got {masks.shape[1:]}"
+                f"got {found.ignored.shape}"
             )
+        if self.config.per_category:
+            found = found.per_category()
+        masks, labels = found.masks, np.zeros(len(found.masks), dtype=np.int64)
+        if self.labels is not None:
+            labels = self.labels[found.categories]
         for region in self.extra.get(photo.stem, ()):
-            taken = np.concatenate([masks, photo.crowds()]).any(axis=0)
+            taken = masks.any(axis=0) | found.ignored
             masks = np.concatenate([masks, free_regions(read_map(region.regions), taken)])
-        return pack_photo(image, masks, np.zeros(len(masks), dtype=np.int64), short_side)
+            labels = np.resize(labels, len(masks)) * 0  # extra regions have no names
+        if found.ignored.any():
+            masks = np.concatenate([masks, found.ignored[None]])
+            labels = np.append(labels, IGNORED)
+        return pack_photo(image, masks, labels, short_side)
 
 
-def open_sources(config: DataConfig) -> list[Source]:
-    """Every source's photos, but for those held out.
+def open_sources(config: DataConfig, *, named: bool = False) -> list[Source]:
+    """Every source's photos, but for those held out; named: with the labels of their names.
 
     Raises:
         FileNotFoundError: a file or folder is missing.
-        ValueError: there is nothing to train on, or a file is not what it should be.
+        ValueError: there is nothing to train on, a file is not what it should be, or a source
+            that must have names has none.
     """
     if not config.sources:
         raise ValueError("data.sources must name at least one set of photos with masks, got none")
@@ -91,18 +150,51 @@ def open_sources(config: DataConfig) -> list[Source]:
     sources = [_open(source, config, held_out) for source in config.sources]
     if sum(source.config.weight for source in sources) <= 0:
         raise ValueError("the weights of data.sources must not all be 0")
-    return sources
+    if not named:
+        return sources
+    vocabulary = training_names(config, sources)
+    return [
+        replace(source, labels=labels_of(source.names, vocabulary, source.config.place))
+        for source in sources
+    ]
 
 
-def open_validation(config: DataConfig) -> list[CocoPhoto]:
+def training_names(config: DataConfig, sources: Sequence[Source]) -> tuple[str, ...]:
+    """The C names of the training, in label order: ``data.names``, or all that sources have.
+
+    Raises:
+        ValueError: a source has none.
+    """
+    for source in sources:
+        if not source.names or source.config.extra_regions is not None:
+            raise ValueError(
+                f"proposer.classifier=text needs names for all masks, and {source.config.place} "
+                "has masks without: use labels, instances or panoptic, or classifier=objectness"
+            )
+    if config.names is not None:
+        return read_names(expand(config.names, config))
+    return join_names([source.names for source in sources])
+
+
+def open_validation(config: DataConfig) -> list[AnnotatedPhoto]:
     """The photos that recall is measured on: those held out, or all where none are."""
-    if config.validation is None or config.validation.instances is None:
-        raise ValueError("--eval-only needs data.validation with COCO instances, got none")
-    photos = read_coco(
-        expand(config.validation.instances, config), expand(config.validation.images, config)
-    )
+    if config.validation is None:
+        raise ValueError("measuring needs data.validation, a set of photos with masks, got none")
+    photos = _open(config.validation, config, frozenset()).photos
     held_out = held_out_stems(config)
     return [p for p in photos if not held_out or p.stem in held_out]
+
+
+def fingerprint_data(config: DataConfig, sources: Sequence[Source]) -> dict[str, Any]:
+    """What the training's data are, by source: see ``training_record.fingerprint``."""
+    found = {
+        f"data.sources.{number} ({source.config.place})": fingerprint(
+            source.read, (file for photo in source.photos for file in photo.files)
+        )
+        for number, source in enumerate(sources)
+    }
+    lists = [expand(each, config) for each in (config.held_out, config.names) if each is not None]
+    return found | ({"lists": fingerprint(lists)} if lists else {})
 
 
 def held_out_stems(config: DataConfig) -> frozenset[str]:
@@ -135,19 +227,73 @@ def free_regions(values: np.ndarray, taken: np.ndarray) -> np.ndarray:
 
 
 def _open(source: SourceConfig, config: DataConfig, held_out: frozenset[str]) -> Source:
-    images = expand(source.images, config)
+    images, place = expand(source.images, config), expand(source.place, config)
+    listed = () if source.names is None else read_names(expand(source.names, config))
     extra: Mapping[str, list[RegionPhoto]] = {}
-    photos: list[CocoPhoto] | list[RegionPhoto]
-    if source.instances is not None:
-        photos = [p for p in read_coco(expand(source.instances, config), images) if p.annotations]
-        if source.extra_regions is not None:
-            extra = group_by_photo(read_regions(expand(source.extra_regions, config), images))
-    else:
-        photos = read_regions(expand(source.regions, config), images)
+    read = [place] if place.is_file() else []
+    photos, names = KINDS[source.kind](source, place, images, config, listed)
+    if listed and len(names) not in (0, len(listed)):
+        raise ValueError(
+            f"{source.names} must hold {len(names)} names, one for each category of {place}, "
+            f"got {len(listed)}"
+        )
+    if source.names is not None:
+        read.append(expand(source.names, config))
+    if source.extra_regions is not None:
+        extra = group_by_photo(read_regions(expand(source.extra_regions, config), images))
+        read += [each.regions for group in extra.values() for each in group]
     kept = tuple(photo for photo in photos if photo.stem not in held_out)
     if not kept:
-        raise ValueError(f"the data source {source.instances or source.regions} has no photos left")
+        raise ValueError(f"the data source {source.place} has no photos left")
     missing = next((photo.path for photo in kept if not photo.path.is_file()), None)
     if missing is not None:
         raise FileNotFoundError(f"there is no photo {missing}, which {images} should hold")
-    return Source(source, kept, extra)
+    return Source(source, kept, extra, listed or tuple(map(readable, names)), tuple(read))
+
+
+Opened = tuple[Sequence[AnnotatedPhoto], tuple[str, ...]]  # photos, names of the categories
+
+
+def _open_instances(
+    _source: SourceConfig, place: Path, images: Path, _config: DataConfig, _names: tuple[str, ...]
+) -> Opened:
+    photos, names = read_named_coco(place, images)
+    return [photo for photo in photos if photo.annotations], names
+
+
+def _open_panoptic(
+    source: SourceConfig, place: Path, images: Path, config: DataConfig, _names: tuple[str, ...]
+) -> Opened:
+    pngs = place.with_suffix("")
+    if source.panoptic_pngs is not None:
+        pngs = expand(source.panoptic_pngs, config)
+    return read_panoptic(place, pngs, images, unlabelled=source.unlabelled)
+
+
+def _open_labels(
+    source: SourceConfig, place: Path, images: Path, _config: DataConfig, names: tuple[str, ...]
+) -> Opened:
+    photos = read_label_maps(
+        place,
+        images,
+        names,
+        first_label=source.first_label,
+        ignore_label=source.ignore_label,
+        unlabelled=source.unlabelled,
+    )
+    return photos, names
+
+
+def _open_regions(
+    _source: SourceConfig, place: Path, images: Path, _config: DataConfig, _names: tuple[str, ...]
+) -> Opened:
+    return read_regions(place, images), ()
+
+
+# A source's kind: how it is opened
+KINDS: dict[str, Callable[..., Opened]] = {
+    "instances": _open_instances,
+    "panoptic": _open_panoptic,
+    "labels": _open_labels,
+    "regions": _open_regions,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from proposal.criterion import Counts
 from proposal.data.augment import Crop, augment, paste
-from proposal.data.photo import Photo
+from proposal.data.photo import IGNORED, Photo
 from proposal.data.sources import DataConfig, Source
 from proposal.matcher import Target
 
@@ -25,6 +26,11 @@ class Batch:
 
     images: Tensor  # (B, 3, S, S) uint8 RGB
     targets: list[Target]
+    counts: Counts | None = None  # of the whole step, if this is but a part of it
+
+    def pin_memory(self) -> Batch:
+        """The same in memory that a GPU can read on its own."""
+        return replace(self, images=self.images.pin_memory())
 
 
 class CropStream(Dataset):
@@ -83,8 +89,13 @@ class CropStream(Dataset):
 def stack(crops: Sequence[Crop]) -> Batch:
     """B crops of one side -> a Batch."""
     images = np.stack([crop.image for crop in crops]).transpose(0, 3, 1, 2)  # (B, 3, S, S)
-    targets = [
-        Target(torch.from_numpy(np.ascontiguousarray(crop.masks)), torch.from_numpy(crop.labels))
-        for crop in crops
-    ]
-    return Batch(torch.from_numpy(np.ascontiguousarray(images)), targets)
+    return Batch(torch.from_numpy(np.ascontiguousarray(images)), [_target(crop) for crop in crops])
+
+
+def _target(crop: Crop) -> Target:
+    known = crop.labels != IGNORED
+    masks = torch.from_numpy(np.ascontiguousarray(crop.masks[known]))  # (M, S, S)
+    ignored = None
+    if not known.all():
+        ignored = torch.from_numpy(crop.masks[~known].any(axis=0))  # (S, S)
+    return Target(masks, torch.from_numpy(crop.labels[known]), ignored)

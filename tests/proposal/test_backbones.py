@@ -2,7 +2,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from proposal.backbones import BackboneConfig, build_backbone, load_trunk
+from proposal.backbone_weights import load_trunk
+from proposal.backbones import BackboneConfig, build_backbone
 
 TINY = {
     "resnet": BackboneConfig(

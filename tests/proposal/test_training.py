@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from proposal.evaluation import evaluate
 from proposal.training import train
 from proposal.training_checkpoint import read_proposer
 from proposal.training_config import ProposalTraining
+from proposal.training_metrics import read_metrics
+from proposal.training_record import read_record
+from proposal.training_state import newest_state, saved_folders
 
 TINY = runpy.run_path(str(Path(__file__).with_name("tiny_training.py")))
 
@@ -48,7 +52,9 @@ def test_leaves_a_checkpoint_and_metrics(run, data):
     assert all({"total_loss", "lr", "gradient_norm"} <= line.keys() for line in lines)
     recall = evaluate(tiny(data), run)
     assert 0 <= recall["AR@100"] <= 100
-    assert not [path for path in run.iterdir() if path.suffix == ".tmp"]
+    assert not list(run.rglob("*.tmp"))
+    assert {path.name for path in run.iterdir()} >= {"run.json", "curves.png", "checkpoints"}
+    assert [path.name for path in saved_folders(run)] == ["iteration_0000004"]
 
 
 def test_a_stopped_training_goes_on_as_if_nothing_had_been(run, data, tmp_path, monkeypatch):
@@ -68,16 +74,22 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(run, data, tmp_path, 
     monkeypatch.undo()
     train(config, tmp_path, resume=True)
     whole, halves = read_tensors(run), read_tensors(tmp_path)
-    for name, tensor in whole.items():
-        assert torch.allclose(tensor, halves[name], atol=1e-6), name
+    assert all(torch.equal(tensor, halves[name]) for name, tensor in whole.items())
+    assert losses(tmp_path) == losses(run)
+    assert len(read_record(tmp_path)["resumed"]) == 1
+
+
+def losses(folder: Path) -> list[tuple[int, float]]:
+    lines = read_metrics(folder / "metrics.jsonl")
+    return [(line["iteration"], line["total_loss"], line["lr"]) for line in lines]
 
 
 def test_the_mean_of_the_weights_is_kept(run):
-    state = torch.load(run / "training_state.pth", weights_only=True)
+    state, _ = newest_state(run)
     _, kept = read_proposer(run)
     name = "query_embed.weight"
     assert torch.equal(kept[name], state["average"][name])
-    assert not torch.equal(kept[name], state["network"][name])
+    assert not torch.equal(kept[name], state["model"][name])
 
 
 def test_starts_from_a_checkpoint(run, data, tmp_path):
@@ -98,9 +110,9 @@ def test_frozen_parameters_stay(run, data, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["proposer.classifier=text"], "only the objectness classifier"),
+        (["proposer.classifier=text"], "has masks without"),
         (["train.frozen=[nothing]"], "with which no parameter begins"),
-        (["train.trunk_weights=absent.safetensors"], "there are no weights at absent"),
+        (["backbone.weights=absent.safetensors"], "there are no weights at absent"),
         (["data.sources=[]"], "at least one set of photos"),
     ],
 )
@@ -111,13 +123,25 @@ def test_wrong_settings_are_refused(data, tmp_path, settings, message):
 
 
 def test_what_cannot_be_resumed_is_refused(data, run, tmp_path):
-    state = (run / "training_state.pth").read_bytes()
-    (tmp_path / "training_state.pth").write_bytes(state[:1000])
-    with pytest.raises(ValueError, match="is damaged"):
-        train(tiny(data), tmp_path, resume=True)
-    (tmp_path / "training_state.pth").write_bytes(state)
-    with pytest.raises(ValueError, match="another configuration"):
-        train(tiny(data, "proposer.num_queries=5"), tmp_path, resume=True)
+    with pytest.raises(ValueError, match="go on with --resume, or choose another --output"):
+        train(tiny(data), run)
+    shutil.copytree(run, tmp_path / "run")
+    with pytest.raises(ValueError, match="num_queries was 6, is 5; set it back"):
+        train(tiny(data, "proposer.num_queries=5"), tmp_path / "run", resume=True)
+    for place in saved_folders(tmp_path / "run"):
+        state = place / "training_state.pth"
+        state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is damaged: .*start anew in another --output"):
+        train(tiny(data), tmp_path / "run", resume=True)
+
+
+def test_other_data_cannot_be_resumed_on(data, run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(data, tmp_path / "data")
+    train(tiny(data, f"data.folders.here={tmp_path / 'data'}"), tmp_path / "run", resume=True)
+    (tmp_path / "data" / "images" / "0.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="needs the data .* was 3 files of .* is 3 files of"):
+        train(tiny(data, f"data.folders.here={tmp_path / 'data'}"), tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize(
