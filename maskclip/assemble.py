@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from proposal.proposals import Proposals
+
 NOTHING = -1  # label of a pixel of which no mask says anything
 
 _PIXELS_PER_BLOCK = 4096  # of the masks' grid scored at once,
@@ -69,6 +71,14 @@ def assemble(
     total = _interpolate(masks.sum(0).view(h, w), rows, columns)
     labels[best <= 0] = NOTHING
     return labels, (best / total.clamp(min=torch.finfo(total.dtype).tiny)).clamp(0, 1)
+
+
+def weigh_masks(proposals: Proposals, power: float) -> Tensor:
+    """Q proposals -> (Q, h, w) soft masks times score ** power, as they count; 0 = all alike."""
+    if not power:
+        return proposals.mask_probs
+    weights = proposals.scores.to(proposals.mask_probs).clamp(min=0) ** power
+    return proposals.mask_probs * weights[:, None, None]
 
 
 def score_maps(class_probs: Tensor, mask_probs: Tensor, size_hw: tuple[int, int]) -> Tensor:

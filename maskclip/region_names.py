@@ -52,8 +52,19 @@ class RegionNamer:
         watch: Stopwatch,
     ) -> NamedRegions:
         """(H, W, 3) uint8 RGB, Q proposals, embeddings (K, D) with owner (K,) -> NamedRegions."""
+        named = self.name_encoded(proposals, *self.encode(photo, proposals, watch), texts)
+        watch.lap("clip")
+        return named
+
+    def name_encoded(
+        self,
+        proposals: Proposals,
+        keep: Tensor,
+        region_embeddings: Tensor,
+        texts: tuple[Tensor, Tensor],
+    ) -> NamedRegions:
+        """``name`` for what ``encode`` gave, which several settings may share."""
         config = self.config
-        keep, region_embeddings = self.encode(photo, proposals, watch)
         clip_probs = name_logits(region_embeddings, *texts, self.scale).softmax(dim=1)  # (N, C)
         if proposals.embeddings is None or config.fusion_weight == 1:
             class_probs = clip_alone(clip_probs, keep)
@@ -62,7 +73,6 @@ class RegionNamer:
             stage1_probs = proposal_probs(embeddings, no_object, *texts, TEMPERATURE)  # (Q, C)
             weight = config.fusion_weight
             class_probs = fuse(stage1_probs, clip_probs, keep, weight, compat=config.compat)
-        watch.lap("clip")
         return NamedRegions(class_probs, keep, region_embeddings)
 
     def encode(

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskclip.assemble import assemble, score_maps
+from maskclip.assemble import assemble, score_maps, weigh_masks
 from maskclip.background import Background
 from maskclip.checkpoint import Parts, load_parts, save_parts
 from maskclip.clip import MaskClip
@@ -225,7 +225,8 @@ class Segmentor:
         *,
         return_scores: bool,
     ) -> Segmentation:
-        masks, size_hw, count = self._weigh(proposals), photo.shape[:2], len(wanted.names)
+        masks = weigh_masks(proposals, self.config.objectness_power).to(self.clip.device)
+        size_hw, count = photo.shape[:2], len(wanted.names)
         labels, confidence = assemble(named.class_probs, masks, size_hw)
         ignored = wanted.background.ignored(labels, confidence, count)
         class_probs = named.class_probs[:, :count]
@@ -237,14 +238,6 @@ class Segmentor:
             model=self._describe(),
             scores=score_maps(class_probs, masks, size_hw) if return_scores else None,
         )
-
-    def _weigh(self, proposals: Proposals) -> Tensor:
-        """Q proposals -> (Q, h, w) soft masks as they count in the assembly."""
-        masks = proposals.mask_probs.to(self.clip.device)
-        if not self.config.objectness_power:
-            return masks
-        weights = proposals.scores.to(masks).clamp(min=0) ** self.config.objectness_power
-        return masks * weights[:, None, None]
 
     def _regions(self, proposals: Proposals, named: NamedRegions, wanted: _Wanted) -> Regions:
         (text_embeddings, owner), count = wanted.texts, len(wanted.names)
