@@ -1,19 +1,28 @@
-"""Endless batches of regions with their nouns, the same ones after a resume."""
+"""An endless, repeatable stream of regions with their nouns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from detectron2.utils import comm
-from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from maskclip.adaptation.config import TrainConfig
 from maskclip.adaptation.features import FeatureBank, spread_cells
 from maskclip.adaptation.region_crops import RegionCrops
+
+
+@dataclass(frozen=True)
+class Example:
+    """One region: its crop, or what the trunk made of it."""
+
+    crop: Tensor  # (3, S, S) RGB in 0-255, or (F, h, w) features
+    crop_mask: Tensor  # (S, S) bool
+    noun: int
 
 
 @dataclass(frozen=True)
@@ -26,74 +35,87 @@ class Batch:
     crops: Tensor  # (N, 3, S, S) RGB in 0-255, or (N, F, h, w) features
     crop_masks: Tensor  # (N, S, S) bool
     nouns: Tensor  # (N,) int64, index into the table's nouns
-    are_features: bool = False
 
 
-class PairBatches:
-    """Draws batches of pairs; each iteration has its own random numbers."""
+class PairStream(Dataset):
+    """Example number i of a training, always the same for the same seed.
 
-    def __init__(self, crops: RegionCrops, config: TrainConfig, first: int = 0) -> None:
-        """Where regions are cut; the size, seed and dropout of batches; the first iteration."""
+    So a resumed training, or one that is shared by several processes, sees what one without
+    interruption sees.
+    """
+
+    def __init__(self, crops: RegionCrops, config: TrainConfig, examples: int) -> None:
+        """Where regions are cut; the seed and dropout; the examples of the whole training."""
         self.crops = crops
         self.table = crops.table
         self.config = config
-        self.first = first
+        self.examples = examples
         self._cumulated = np.cumsum(self.table.weights())
 
-    def __iter__(self) -> Iterator[Batch]:
-        iteration, world = self.first, comm.get_world_size()
-        while True:
-            seed = (self.config.seed, iteration * world + comm.get_rank())
-            varied = np.random.default_rng(seed)
-            draws = varied.random(self.config.batch_size // world) * self._cumulated[-1]
-            pairs = np.searchsorted(self._cumulated, draws, side="right")
-            yield self.load(np.minimum(pairs, len(self.table) - 1), varied)
-            iteration += 1
+    def __len__(self) -> int:
+        return self.examples
 
-    def load(self, pairs: NDArray[np.int64], varied: np.random.Generator) -> Batch:
-        """Indices of N pairs -> their batch."""
-        raise NotImplementedError
+    def __getitem__(self, number: int) -> Example:
+        """Example ``number`` of the training."""
+        varied = np.random.default_rng((self.config.seed, number))
+        place = varied.random() * self._cumulated[-1]
+        pair = int(np.searchsorted(self._cumulated, place, side="right"))
+        pair = min(pair, len(self.table) - 1)
+        crop, crop_mask = self.load(int(self.table.pair_region[pair]), varied)
+        if varied.random() < self.config.mask_dropout:
+            crop_mask = torch.ones_like(crop_mask)
+        return Example(crop, crop_mask, int(self.table.pair_noun[pair]))
 
-    def _drop_masks(self, crop_masks: Tensor, varied: np.random.Generator) -> Tensor:
-        """(N, S, S) -> (N, S, S), some of them all inside."""
-        dropped = torch.from_numpy(varied.random(len(crop_masks)) < self.config.mask_dropout)
-        return crop_masks | dropped[:, None, None]
-
-    def _nouns(self, pairs: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(self.table.pair_noun[pairs])
+    def load(self, region: int, varied: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Index of a region -> its crop, varied anew, and the crop's mask (S, S)."""
+        return self.crops.cut(region, varied)
 
 
-class CropBatches(PairBatches):
-    """Batches of crops, cut when they are asked for."""
-
-    def load(self, pairs: NDArray[np.int64], varied: np.random.Generator) -> Batch:
-        """Indices of N pairs -> their batch, each crop varied anew."""
-        crops, crop_masks = self.crops.cut_many(self.table.pair_region[pairs], varied)
-        return Batch(crops, self._drop_masks(crop_masks, varied), self._nouns(pairs))
-
-
-class FeatureBatches(PairBatches):
-    """Batches of cached trunk features, mirrored at random, whole channels dropped."""
+class FeatureStream(PairStream):
+    """Examples of cached trunk features, mirrored at random, whole channels dropped."""
 
     def __init__(
-        self, crops: RegionCrops, bank: FeatureBank, config: TrainConfig, first: int = 0
+        self, crops: RegionCrops, config: TrainConfig, examples: int, bank: FeatureBank
     ) -> None:
-        super().__init__(crops, config, first)
+        super().__init__(crops, config, examples)
         self.bank = bank
 
-    def load(self, pairs: NDArray[np.int64], varied: np.random.Generator) -> Batch:
-        """Indices of N pairs -> their batch."""
-        features, inside = self.bank.draw(self.table.pair_region[pairs], varied)
-        if self.crops.config.flip:
-            mirrored = torch.from_numpy(varied.random(len(pairs)) < 0.5)
-            features[mirrored] = features[mirrored].flip(-1)
-            inside[mirrored] = inside[mirrored].flip(-1)
+    def load(self, region: int, varied: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Index of a region -> (F, h, w) features and (S, S) mask."""
+        features, inside = self.bank.draw(np.array([region]), varied)
+        if self.crops.config.flip and varied.random() < 0.5:
+            features, inside = features.flip(-1), inside.flip(-1)
         if self.config.dropout:
             features = features * self._kept_channels(features, varied)
-        crop_masks = self._drop_masks(spread_cells(inside, self.crops.side), varied)
-        return Batch(features, crop_masks, self._nouns(pairs), are_features=True)
+        return features[0], spread_cells(inside, self.crops.side)[0]
 
     def _kept_channels(self, features: Tensor, varied: np.random.Generator) -> Tensor:
-        """(N, F, h, w) -> (N, F, 1, 1): 0 for dropped channels, else what makes up for them."""
+        """(1, F, h, w) -> (1, F, 1, 1): 0 for dropped channels, else what makes up for them."""
         kept = varied.random((*features.shape[:2], 1, 1)) >= self.config.dropout
         return torch.from_numpy(kept).to(features) / (1 - self.config.dropout)
+
+
+def stack(examples: Sequence[Example]) -> Batch:
+    """N examples -> their batch, its crops with the channels last, as convolutions like it."""
+    crops = torch.stack([example.crop for example in examples])
+    return Batch(
+        crops.contiguous(memory_format=torch.channels_last),
+        torch.stack([example.crop_mask for example in examples]),
+        torch.tensor([example.noun for example in examples], dtype=torch.int64),
+    )
+
+
+def load_batches(stream: PairStream, first: int) -> DataLoader:
+    """Batches from step ``first`` on, this process's share of each."""
+    world, rank = comm.get_world_size(), comm.get_rank()
+    config = stream.config
+    return DataLoader(
+        stream,
+        batch_size=config.loop().batch_of_process(),
+        sampler=range(first * config.batch_size + rank, len(stream), world),
+        num_workers=config.workers,
+        collate_fn=stack,
+        persistent_workers=config.workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # else its start moves torch's own, and a resumed one differs
+    )

@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from maskclip.templates import load_templates
+from proposal.training_run import LoopConfig
 
-MODES = ("ft", "mpt", "joint")
-LOSSES = ("vocabulary", "multi_positive", "infonce")
+# What a resumed run may have other values of: nothing of it changes what is learned, but for the
+# number of steps, with which the learning rate falls more slowly.
+MAY_CHANGE = frozenset(
+    {
+        "data.evaluate",
+        "data.cache",
+        "train.steps",
+        "train.epochs",
+        "train.prompt_steps",
+        "train.workers",
+        "train.threads",
+        "train.log_period",
+        "train.checkpoint_minutes",
+        "train.checkpoint_steps",
+        "train.keep_last",
+        "train.evaluate_period",
+    }
+)
+MODES = ("ft", "mpt", "ft_mpt", "joint")
+LOSSES = ("multi_positive", "infonce", "vocabulary")
 
 
 @dataclass(frozen=True)
@@ -22,13 +42,26 @@ class TowerConfig:
     background: str = ""  # of the crops, in training and later
     background_strength: float | None = None
     box_margin: float | None = None
+    pixel_prompt: float | None = None  # alpha of a prompt on the crop's pixels; 0 = none
+    text_context: int | None = None  # learned tokens before each name; 0 = the templates
 
 
 @dataclass(frozen=True)
 class PairSource:
-    """One folder of pairs and how it is drawn from."""
+    """One set of pairs and how it is drawn from: a folder of pairs, COCO instances or label PNGs.
 
-    folder: str = ""
+    Raises:
+        ValueError: none of the three is named, or several, or one is incomplete.
+    """
+
+    folder: str = ""  # of pairs (Parquet), as tools/self_label.py writes it …
+    instances: str = ""  # … or a COCO instances JSON …
+    labels: str = ""  # … or a folder of label PNGs, whose values are indices into names
+    names: str = ""  # of the label PNGs: a text file, one name a line
+    first_label: int = 0  # value of the first name; smaller ones have none (ADE-150's own PNGs: 1)
+    images: str = ""  # photos of the instances or labels
+    photos: str = ""  # text file of photo names: only these
+    leave_out: str = ""  # text file of photo names: not these
     weight: float = 1.0  # share of the crops, relative to the other sources
     balance: float = 0.5  # a pair is drawn in proportion to (pairs of its noun) ** -balance
     exclusive: bool = False  # its nouns are a closed list: none is another word for another
@@ -37,6 +70,25 @@ class PairSource:
     min_score: float = -1.0  # pairs whose cosine is lower are left out
     min_area: int = 1  # pixels; smaller regions are left out
     area_range: tuple[float, float] = (0.9, 1.0)  # of the box that a training crop shows
+
+    def __post_init__(self) -> None:
+        kinds = {key: getattr(self, key) for key in ("folder", "instances", "labels")}
+        given = [key for key, value in kinds.items() if value]
+        if len(given) != 1:
+            raise ValueError(
+                "each of data.sources must name a folder (of pairs), instances (COCO JSON) or "
+                f"labels (PNGs), got {' and '.join(given) or 'none of them'}"
+            )
+        needed = {"folder": (), "instances": ("images",), "labels": ("images", "names")}[given[0]]
+        missing = [key for key in needed if not getattr(self, key)]
+        if missing:
+            raise ValueError(f"{given[0]}: {kinds[given[0]]} also needs {' and '.join(missing)}")
+
+    @property
+    def title(self) -> str:
+        """What measurements on it are called."""
+        path = Path(self.folder or self.instances or self.labels)
+        return path.stem if self.instances else path.name
 
 
 @dataclass(frozen=True)
@@ -50,7 +102,7 @@ class DataConfig:
     coarsen: float = 0.0  # share of the training crops shown as small objects are: blurred
     hold_out: float = 0.0  # share of the photos that training leaves out, chosen by their id
     cache: str = ""  # folder for trunk features, computed once; empty = crops are made anew
-    evaluate: tuple[str, ...] = ()  # folders of pairs to measure on, among exclusive nouns
+    evaluate: tuple[PairSource, ...] = ()  # pairs to measure on, among exclusive nouns
 
 
 @dataclass(frozen=True)
@@ -61,29 +113,39 @@ class TrainConfig:
         ValueError: a value that is not among the possible ones.
     """
 
-    mode: str = "ft"  # ft: image tower | mpt: prompts alone | joint: both; always the logit scale
+    mode: str = "ft"  # ft: image tower | mpt: prompts | joint: both | ft_mpt: one after the other
     loss: str = "multi_positive"  # or infonce (published), vocabulary (against all nouns)
+    symmetric: bool = True  # nouns look for their regions, too (not with vocabulary)
     freeze_trunk: bool = False  # of a hybrid; with data.cache it is frozen anyway
     trunk_factor: float = 1.0  # learning rate of a hybrid's trunk relative to the rest
     learning_rate: float = 5e-6
     weight_decay: float = 0.2  # none on gains, biases, embeddings, prompts
-    prompt_learning_rate: float = 0.0  # of the prompts in mode joint; 0 = learning_rate
+    prompt_learning_rate: float = 0.0  # in mode joint and in ft_mpt's second part; 0 = as above
     betas: tuple[float, float] = (0.9, 0.98)
     eps: float = 1e-6
     clip_gradient: float = 0.0  # largest gradient norm; 0 = as it comes
     warmup_steps: int = 100
     steps: int = 1000  # 0 = leave the CLIP as it starts
-    batch_size: int = 128
+    epochs: float = 0.0  # instead of steps: as many as show each pair so often on average
+    prompt_steps: int = 0  # of ft_mpt's second part; 0 = as many as the first
+    batch_size: int = 128  # over all processes; contrast is taken over all of it
+    accumulate: int = 1  # parts in which a process encodes its share: less memory, same gradient
+    grad_checkpointing: bool = False  # of the tower's blocks: less memory, a third more time
+    precision: str = "float32"  # or bfloat16, float16: the tower in mixed precision
     label_smoothing: float = 0.0
     synonym_cosine: float = 0.9  # nouns whose texts are closer are not each other's negatives
     mask_dropout: float = 0.0  # share of crops shown without mask prompts
     dropout: float = 0.0  # on the features of a frozen trunk, whole channels
     average: float = 0.0  # decay of the running average of weights that is kept; 0 = the last
     seed: int = 0
+    workers: int = 4  # processes that cut crops, per training process; 0 = in that process itself
     log_period: int = 50
     checkpoint_minutes: float = 5.0  # between saves
+    checkpoint_steps: int = 0  # between saves, too; 0 = by the clock alone
+    keep_last: int = 2  # saves that are kept
     threads: int = 0  # of torch; 0 = as many as it likes
     evaluate_period: int = 0  # 0 = at the end only
+    best_metric: str = ""  # with evaluate_period, the best CLIP is kept; "" = the first top1
 
     def __post_init__(self) -> None:
         for field_name, value, known in (("mode", self.mode, MODES), ("loss", self.loss, LOSSES)):
@@ -91,16 +153,38 @@ class TrainConfig:
                 raise ValueError(
                     f"train.{field_name} must be one of {', '.join(known)}, got {value!r}"
                 )
-        if self.steps < 0 or self.batch_size < 1:
-            got = f"{self.steps} and {self.batch_size}"
-            raise ValueError(
-                f"train.steps must be 0 or more, train.batch_size at least 1, got {got}"
-            )
+        self.loop()  # checks what it shares with the other stage
+        lowest = {"batch_size": 1, "accumulate": 1}
+        for name in ("steps", "epochs", "prompt_steps", "workers", *lowest):
+            least, value = lowest.get(name, 0), getattr(self, name)
+            if value < least:
+                raise ValueError(f"train.{name} must be {least} or more, got {value}")
+
+    def loop(self) -> LoopConfig:
+        """What the training's loop has to know of this; ``accumulate`` is the teacher's matter."""
+        return LoopConfig(
+            iterations=self.steps,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            clip_norm=self.clip_gradient,
+            average=self.average,
+            seed=self.seed,
+            log_iterations=self.log_period,
+            checkpoint_minutes=self.checkpoint_minutes,
+            checkpoint_iterations=self.checkpoint_steps,
+            keep_last=self.keep_last,
+            evaluate_iterations=self.evaluate_period,
+            best_metric=self.best_metric,
+        )
 
 
 @dataclass(frozen=True)
 class AdaptConfig:
-    """A whole training of stage 2: which CLIP, on which pairs, how."""
+    """A whole training of stage 2: which CLIP, on which pairs, how.
+
+    Raises:
+        ValueError: the parts do not go together.
+    """
 
     clip: TowerConfig = field(default_factory=TowerConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -109,3 +193,16 @@ class AdaptConfig:
     def __post_init__(self) -> None:
         if self.clip.templates:
             load_templates(self.clip.templates)  # an unknown one is refused now, not in an hour
+        clip = self.clip
+        if self.train.mode == "ft_mpt" and not (
+            clip.prompt_depth or clip.pixel_prompt or clip.text_context
+        ):
+            raise ValueError(
+                "train.mode 'ft_mpt' ends by training prompts: set clip.prompt_depth (3 as "
+                "published), clip.pixel_prompt or clip.text_context"
+            )
+        if self.data.cache and clip.pixel_prompt:
+            raise ValueError(
+                "data.cache keeps what the trunk makes of the pixels, which clip.pixel_prompt "
+                "changes: set one of them only"
+            )

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from maskclip.adaptation.config import PairSource
-from maskclip.pairs import decode_mask, images_root, read_pairs
+from maskclip.adaptation.sources import read_source
+from maskclip.pairs import decode_mask
 
 logger = logging.getLogger(__name__)
 HOLD_OUT_STEPS = 10_000  # photos are told apart by a hash of their id modulo this
@@ -74,24 +75,26 @@ class PairTable:
                 weights[own] = source.weight * rarity / rarity.sum()
         return weights / weights.sum()
 
-    def related(self) -> NDArray[np.bool_]:
-        """(K, K): nouns said of the same region, none of which is a negative of the other."""
-        size = len(self.nouns)
-        related = np.eye(size, dtype=bool)
-        order = np.argsort(self.pair_region, kind="stable")
-        starts = np.flatnonzero(np.diff(self.pair_region[order])) + 1
-        for group in np.split(self.pair_noun[order], starts):
-            related[np.ix_(group, group)] = True
-        return related
+    def said_together(self) -> NDArray[np.int64]:
+        """(X, 2): nouns that are said of the same region, in both orders, each pair once."""
+        order = np.lexsort((self.pair_noun, self.pair_region))
+        regions, nouns = self.pair_region[order], self.pair_noun[order]
+        starts = np.flatnonzero(np.diff(regions, prepend=-1))
+        sizes = np.diff(starts, append=len(regions))
+        found = [np.zeros((0, 2), dtype=np.int64)]
+        for start, size in zip(starts[sizes > 1], sizes[sizes > 1], strict=True):
+            group = nouns[start : start + size]
+            found.append(np.stack(np.meshgrid(group, group), axis=-1).reshape(-1, 2))
+        pairs = np.concatenate(found)
+        return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
 
-    def exclusive_mask(self) -> NDArray[np.bool_]:
-        """(K, K): pairs of nouns that one closed list tells apart."""
-        told_apart = np.zeros((len(self.nouns),) * 2, dtype=bool)
-        for index, source in enumerate(self.sources):
-            if source.exclusive:
-                own = np.unique(self.pair_noun[self.pair_source == index])
-                told_apart[np.ix_(own, own)] = True
-        return told_apart & ~np.eye(len(self.nouns), dtype=bool)
+    def closed_lists(self) -> NDArray[np.bool_]:
+        """(K, sources with a closed list): which noun is in which list."""
+        closed = [index for index, source in enumerate(self.sources) if source.exclusive]
+        members = np.zeros((len(self.nouns), len(closed)), dtype=bool)
+        for column, index in enumerate(closed):
+            members[self.pair_noun[self.pair_source == index], column] = True
+        return members
 
     def fingerprint(self, source: int) -> str:
         """SHA-256 of the regions of one source: their photos and masks."""
@@ -111,14 +114,16 @@ def read_table(
 
     Raises:
         ValueError: there are no sources, or none has a pair.
-        FileNotFoundError: a folder is missing.
+        FileNotFoundError: a file or folder is missing.
     """
-    tables = [_read_source(source, hold_out if only_held_out else 1.0) for source in sources]
+    opened = [read_source(source) for source in sources]
+    share = hold_out if only_held_out else 1.0
+    tables = [_limit(pairs, s, share) for (pairs, _), s in zip(opened, sources, strict=True)]
     if not sum(table.num_rows for table in tables):
-        folders = ", ".join(source.folder for source in sources) or "nothing"
+        found = ", ".join(source.title for source in sources) or "nothing"
         raise ValueError(
-            f"data.sources must name folders that hold pairs, got {folders}: make some with "
-            "tools/prepare_nano.py or labeling.annotations (docs/training.md)"
+            f"data.sources must hold pairs, got {found}: name folders that tools/self_label.py or "
+            "tools/prepare_nano.py made, COCO instances or label PNGs (docs/training.md)"
         )
     pairs = pa.concat_tables(tables)
     source = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
@@ -132,7 +137,7 @@ def read_table(
         pair_noun=noun.astype(np.int64),
         nouns=tuple(nouns),
         sources=tuple(sources),
-        roots=tuple(images_root(source.folder) for source in sources),
+        roots=tuple(root for _, root in opened),
         held_out=_held_out(pairs, hold_out),
     )
 
@@ -142,9 +147,8 @@ def _held_out(pairs: pa.Table, share: float) -> NDArray[np.bool_]:
     return np.array([is_held_out(image_id, share) for image_id in ids], dtype=bool)
 
 
-def _read_source(source: PairSource, share: float) -> pa.Table:
-    """The pairs of one folder that are wanted, on this share of its photos."""
-    table = read_pairs(source.folder)
+def _limit(table: pa.Table, source: PairSource, share: float) -> pa.Table:
+    """The pairs of one source that are wanted, on this share of its photos."""
     keep = pc.and_(
         pc.greater_equal(table["score"], source.min_score),
         pc.greater_equal(table["area"], source.min_area),

@@ -12,7 +12,12 @@ from maskclip.adaptation.config import TrainConfig
 from maskclip.clip import MaskClip
 
 TRUNK = "tower.visual.trunk.patch_embed.backbone."  # of a hybrid tower
-EMBEDDINGS = ("class_embedding", "positional_embedding", "cls_token", "pos_embed", "prompts")
+PROMPTS = ("tower.prompts", "pixel_prompt.pattern", "text_context.tokens")
+# Tables and single vectors, whatever their shape: as gains and biases, they do not decay
+EMBEDDINGS = (
+    *("class_embedding", "positional_embedding", "cls_token", "reg_token", "pos_embed"),
+    *("relative_position_bias_table", "gamma", "latent", *PROMPTS),
+)
 
 
 def build_optimizer(clip: MaskClip, config: TrainConfig) -> AdamW:
@@ -21,10 +26,14 @@ def build_optimizer(clip: MaskClip, config: TrainConfig) -> AdamW:
     Raises:
         ValueError: the mode trains prompts and there are none.
     """
-    if config.mode != "ft" and clip.tower.prompts is None:
-        raise ValueError(f"train.mode {config.mode!r} trains mask prompts: set clip.prompt_depth")
+    own = dict(clip.named_parameters())
+    if config.mode != "ft" and not any(name in own for name in PROMPTS):
+        raise ValueError(
+            f"train.mode {config.mode!r} trains prompts, of which there are none: set "
+            "clip.prompt_depth, clip.pixel_prompt or clip.text_context"
+        )
     groups: dict[tuple, dict] = {}
-    for name, parameter in clip.named_parameters():
+    for name, parameter in own.items():
         parameter.requires_grad_(_is_trained(name, config))
         if not parameter.requires_grad:
             continue
@@ -38,17 +47,15 @@ def build_optimizer(clip: MaskClip, config: TrainConfig) -> AdamW:
 def _is_trained(name: str, config: TrainConfig) -> bool:
     if name == "log_logit_scale":
         return True
-    if not name.startswith("tower."):
-        return False  # the text tower is locked
-    if name == "tower.prompts":
+    if name in PROMPTS:
         return config.mode != "ft"
-    if config.mode == "mpt":
-        return False
+    if config.mode == "mpt" or not name.startswith("tower."):
+        return False  # the text tower is locked
     return not (config.freeze_trunk and name.startswith(TRUNK))
 
 
 def _learning_rate(name: str, config: TrainConfig) -> float:
-    if name == "tower.prompts" and config.mode == "joint" and config.prompt_learning_rate:
+    if name in PROMPTS and config.mode == "joint" and config.prompt_learning_rate:
         return config.prompt_learning_rate
     if name.startswith(TRUNK):
         return config.learning_rate * config.trunk_factor

@@ -27,7 +27,10 @@ class RegionCrops:
     N: regions, S: side of a crop.
     """
 
-    def __init__(self, table: PairTable, clip: MaskClip, config: DataConfig) -> None:
+    def __init__(
+        self, table: PairTable, clip: MaskClip, config: DataConfig, *, workers: int = 0
+    ) -> None:
+        """``workers``: the processes among which the memory for photos is shared out."""
         self.table = table
         self.config = config
         self.side = clip.side
@@ -35,7 +38,7 @@ class RegionCrops:
         self.box_margin = clip.config.box_margin
         self.background = clip.config.background
         self.background_strength = clip.config.background_strength
-        self._photos = PhotoMemory(MEMORY_BYTES)
+        self._photos = PhotoMemory(MEMORY_BYTES // max(1, workers))
 
     def cut(self, region: int, varied: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """Index of a region -> (3, S, S) RGB in 0-255 and (S, S) bool, varied at random or not."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from maskclip.adaptation.config import TowerConfig
+from maskclip.adaptation.parameters import PROMPTS
 from maskclip.checkpoint import load_clip
 from maskclip.clip import ClipConfig, MaskClip
 from maskclip.clip_models import build_clip
@@ -17,13 +18,11 @@ from maskclip.hybrid import load_trunk
 from maskclip.text_files import write_clip_config
 from proposal.checkpoint_files import load_strictly, write_checkpoint
 
-PROMPTS = "tower.prompts"
-
 
 def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu") -> MaskClip:
     """The CLIP in the folder ``init``, or the one ``config.model`` names, changed as asked.
 
-    Prompts of another depth than was stored start anew.
+    Prompts that are not there yet, or were of another depth, start anew.
 
     Raises:
         ValueError: neither is given, or the weights do not fit.
@@ -36,10 +35,12 @@ def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu"
         stored.load_state_dict(_mean_weights([stored, *map(load_clip, config.average_with)]))
     clip = build_clip(_changed(stored.config, config))
     own, weights = clip.state_dict(), stored.state_dict()
-    if stored.config.prompt_depth != clip.config.prompt_depth:
-        weights.pop(PROMPTS, None)
-        weights |= {name: value for name, value in own.items() if name == PROMPTS}
+    fresh = {name for name in PROMPTS if _shape(own, name) != _shape(weights, name)}
+    weights = {name: value for name, value in weights.items() if name not in fresh}
+    weights |= {name: own[name] for name in fresh if name in own}
     load_strictly(clip, weights, config.model if init is None else str(init))
+    if clip.text_context is not None and "text_context.tokens" in fresh:
+        clip.text_context.begin(clip.text_encoder.model, clip.text_encoder.tokenizer)
     if init is None and config.trunk:
         load_trunk(clip.tower.visual, config.trunk)
     # Convolutions take half the time on a CPU with the channels last.
@@ -64,10 +65,14 @@ def _mean_weights(clips: list[MaskClip]) -> dict[str, Tensor]:
     }
 
 
-def save_clip(clip: MaskClip, folder: Path, provenance: dict[str, Any]) -> None:
+def _shape(state: dict[str, Tensor], name: str) -> torch.Size | None:
+    return state[name].shape if name in state else None
+
+
+def save_clip(clip: MaskClip, folder: Path, provenance: dict[str, Any], *, name: str = "") -> None:
     """Write a run folder's checkpoint, which holds the CLIP part alone."""
     config = {
-        "name": folder.name,
+        "name": name or folder.name,
         "clip": write_clip_config(clip, folder),
         "provenance": provenance,
     }
@@ -82,5 +87,7 @@ def _changed(stored: ClipConfig, config: TowerConfig) -> ClipConfig:
         "background": config.background or None,
         "background_strength": config.background_strength,
         "box_margin": config.box_margin,
+        "pixel_prompt": config.pixel_prompt,
+        "text_context": config.text_context,
     }
     return replace(stored, **{name: value for name, value in wanted.items() if value is not None})

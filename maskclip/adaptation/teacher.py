@@ -6,59 +6,116 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from maskclip.adaptation.batches import Batch
 from maskclip.adaptation.config import TrainConfig
-from maskclip.adaptation.losses import LOSS_FUNCTIONS
+from maskclip.adaptation.gathering import gather_rows
+from maskclip.adaptation.losses import BATCH_LOSSES, vocabulary_loss
 from maskclip.adaptation.pair_table import PairTable
+from maskclip.adaptation.relations import NounRelations
 from maskclip.clip import MaskClip
 from maskclip.names import Vocabulary
 from maskclip.templates import load_templates
+from proposal.training_loop import mixed_precision
 
 MAX_LOG_SCALE = float(np.log(100))
 
 
 class RegionTeacher(nn.Module):
-    """Compares a CLIP's regions with the (locked) embeddings of all nouns.
+    """Compares a CLIP's regions with the texts of all nouns, which are read once.
 
-    N: regions, K: nouns, D: embedding size.
+    With learned tokens before the nouns, those of the batch are read in every step.
+    n: regions of this process, N: of all of them, K: nouns, D: embedding size.
     """
 
-    def __init__(self, clip: MaskClip, table: PairTable, config: TrainConfig) -> None:
+    def __init__(
+        self, clip: MaskClip, table: PairTable, config: TrainConfig, *, cached: bool = False
+    ) -> None:
+        """``cached``: batches hold what a hybrid's trunk made of the crops."""
         super().__init__()
         self.clip = clip
         self.config = config
-        embeddings = encode_nouns(clip, table.nouns)  # (K, D)
-        close = (embeddings @ embeddings.mT > config.synonym_cosine).cpu()
-        related = torch.from_numpy(table.related()) | close
-        related &= ~torch.from_numpy(table.exclusive_mask())
-        self.register_buffer("noun_embeddings", embeddings, persistent=False)
-        self.register_buffer("related", related.to(clip.device), persistent=False)  # (K, K)
+        self.cached = cached
+        self.nouns = table.nouns
+        self.relations = NounRelations(
+            table, encode_nouns(clip, table.nouns), config.synonym_cosine
+        )
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """N regions -> the loss, and (without gradient) how many were named rightly."""
-        clip, device = self.clip, self.clip.device
-        crop_masks, nouns = batch.crop_masks.to(device), batch.nouns.to(device)
-        if not clip.config.mask_prompts:
-            crop_masks = torch.ones_like(crop_masks)
-        if batch.are_features:
-            embeddings = clip.tower.forward_features(batch.crops.to(device), crop_masks)  # (N, D)
-        else:
-            embeddings = clip.tower(clip.normalise(batch.crops.to(device)), crop_masks)  # (N, D)
-        loss = LOSS_FUNCTIONS[self.config.loss](
-            F.normalize(embeddings, dim=-1),
-            self.noun_embeddings,
+        """n regions of this process -> the loss, over all processes where it contrasts."""
+        config, nouns = self.config, batch.nouns.to(self.clip.device)
+        regions = self.encode(batch)  # (n, D)
+        options = {
+            "scale": self.clip.log_logit_scale.exp(),
+            "label_smoothing": config.label_smoothing,
+        }
+        if config.loss == "vocabulary":
+            everything = torch.arange(len(self.nouns), device=nouns.device)
+            texts, related = self.texts(everything), self.relations(nouns)
+            return {
+                "loss_vocabulary": vocabulary_loss(
+                    regions, texts, nouns, related=related, **options
+                )
+            }
+        regions, nouns = gather_rows(regions), gather_rows(nouns)  # (N, D), (N,)
+        loss = BATCH_LOSSES[config.loss](
+            regions,
+            self.texts(nouns),
             nouns,
-            scale=clip.log_logit_scale.exp(),
-            related=self.related,
-            label_smoothing=self.config.label_smoothing,
+            related=self.relations(nouns, nouns),
+            symmetric=config.symmetric,
+            **options,
         )
-        return {f"loss_{self.config.loss}": loss}
+        return {f"loss_{config.loss}": loss}
+
+    def encode(self, batch: Batch) -> Tensor:
+        """n regions -> (n, D) unit length, in ``train.accumulate`` parts.
+
+        What is inside the tower is kept for one part at a time and computed again for the
+        gradient: the loss still sees all regions, as if there had been one part.
+        """
+        parts = self.config.accumulate
+        if len(batch.nouns) < parts:
+            raise ValueError(
+                f"train.accumulate must be at most the {len(batch.nouns)} regions of a process, "
+                f"got {parts}"
+            )
+        if parts == 1:
+            embeddings = self._embed(batch.crops, batch.crop_masks)
+        else:
+            pieces = zip(
+                batch.crops.tensor_split(parts), batch.crop_masks.tensor_split(parts), strict=True
+            )
+            embeddings = torch.cat(
+                [checkpoint(self._embed, *piece, use_reentrant=False) for piece in pieces]
+            )
+        return F.normalize(embeddings, dim=-1)
+
+    def texts(self, nouns: Tensor) -> Tensor:
+        """(N,) int64 -> (N, D) unit length."""
+        if self.clip.text_context is None:
+            return self.relations.embeddings[nouns]
+        distinct, place = nouns.unique(return_inverse=True)
+        names = [self.nouns[noun] for noun in distinct.tolist()]
+        return self.clip.text_encoder.learn_names(names)[place]
 
     @torch.no_grad()
-    def clamp_scale(self) -> None:
+    def clamp_scale(self, *_: object) -> None:
         """Keep the logit scale between 1 and 100."""
         self.clip.log_logit_scale.clamp_(0, MAX_LOG_SCALE)
+
+    def _embed(self, crops: Tensor, crop_masks: Tensor) -> Tensor:
+        """Crops or trunk features, (n, S, S) bool -> (n, D) float32."""
+        clip = self.clip
+        crops = crops.to(clip.device, non_blocking=True)
+        crop_masks = crop_masks.to(clip.device, non_blocking=True)
+        with mixed_precision(clip.device, self.config.precision):
+            if not self.cached:
+                return clip.embed(crops, crop_masks).float()
+            if not clip.config.mask_prompts:
+                crop_masks = torch.ones_like(crop_masks)
+            return clip.tower.forward_features(crops, crop_masks).float()
 
 
 @torch.no_grad()

@@ -1,68 +1,40 @@
-"""Trains a CLIP's image tower, its mask prompts, or both, on mask-noun pairs."""
+"""Trains a CLIP's image tower, its prompts, or both, on mask-noun pairs."""
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from detectron2.engine import SimpleTrainer, create_ddp_model, hooks
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 from torch.optim.lr_scheduler import LambdaLR
 
 from maskclip.adaptation.accuracy import accuracy
-from maskclip.adaptation.batches import CropBatches, FeatureBatches, PairBatches
-from maskclip.adaptation.config import AdaptConfig, PairSource
+from maskclip.adaptation.batches import FeatureStream, PairStream, load_batches
+from maskclip.adaptation.config import MAY_CHANGE, AdaptConfig
 from maskclip.adaptation.features import load_bank
-from maskclip.adaptation.hooks import ClampScale, Measure
+from maskclip.adaptation.hooks import NoteScale
 from maskclip.adaptation.pair_table import PairTable, read_table
 from maskclip.adaptation.parameters import build_optimizer, schedule_factor
+from maskclip.adaptation.parts import FIRST_PART, first_of_two, refuse_used, second_of_two
 from maskclip.adaptation.region_crops import RegionCrops
+from maskclip.adaptation.sources import fingerprint_sources
 from maskclip.adaptation.starting import save_clip, start_clip
 from maskclip.adaptation.teacher import RegionTeacher
 from maskclip.clip import MaskClip
+from maskclip.json_file import write_json
+from maskclip.text_files import write_clip_config
 from proposal.configuration import config_to_dict
-from proposal.training_hooks import (
-    AverageWeights,
-    ClipGradients,
-    SaveState,
-    StopOnSignal,
-    resume_from,
-)
-from proposal.whole_file import write_whole
+from proposal.training_processes import own_device
+from proposal.training_record import make_record
+from proposal.training_run import Learner, Purpose, run_training
 
 Metrics = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """The parts of a training."""
-
-    config: AdaptConfig
-    teacher: RegionTeacher
-    trainer: SimpleTrainer
-    schedule: LambdaLR
-    average: AverageWeights | None
-
-    @property
-    def best(self) -> MaskClip:
-        """The CLIP that is kept in the end."""
-        return self.average.average if self.average else self.teacher.clip
-
-    @property
-    def parts(self) -> dict[str, Any]:
-        """What a resume restores."""
-        parts = {
-            "clip": self.teacher.clip,
-            "optimizer": self.trainer.optimizer,
-            "schedule": self.schedule,
-        }
-        return parts | ({"average": self.average.average} if self.average else {})
+Measure = Callable[[MaskClip], Metrics]
+REPORT = "report.json"  # of a finished training: what was measured, seconds, pairs
 
 
 def train(
@@ -75,136 +47,134 @@ def train(
     """Train, leave in ``output`` a checkpoint with the CLIP part -> what was measured (percent).
 
     ``init``: a checkpoint or run folder whose CLIP is started from. ``resume``: go on with what
-    ``output`` holds. The checkpoint in ``output`` is renewed at every save.
+    ``output`` holds. The checkpoint in ``output`` is renewed at every save. Mode ``ft_mpt`` leaves
+    its first part, a run of mode ``ft``, in ``output/ft``.
 
     Raises:
-        ValueError: a setting or a file does not fit.
+        ValueError: a setting or a file does not fit; or the loss diverged.
         FileNotFoundError: pairs, weights or photos are missing.
         KeyboardInterrupt: stopped by the user; all is saved.
     """
-    output, started = Path(output), time.monotonic()
+    output = Path(output)
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    torch.manual_seed(config.train.seed + comm.get_rank())
-    adaptation, table = _build(freeze_cached(config), init)
-    start = resume_from(output, adaptation.parts, resume)
-    adaptation.trainer.data_loader = make_batches(table, adaptation.teacher.clip, config, start)
-    output.mkdir(parents=True, exist_ok=True)
-    measure = _measure(adaptation.best, config)
-    source = "" if init is None else str(init)
-    save = _add_hooks(adaptation, output, measure, source)
-    if not config.train.steps and comm.is_main_process():
-        _write_best(adaptation, output, source, 0)
-    try:
-        if start < config.train.steps:
-            adaptation.trainer.train(start, config.train.steps)
-    except KeyboardInterrupt:
-        if save is not None:
-            save.save_interrupted(adaptation.trainer.iter + 1)
-        raise
-    metrics = measure()
-    if comm.is_main_process():
-        seconds = round(time.monotonic() - started)
-        report = {"metrics": metrics, "seconds": seconds, "pairs": len(table)}
-        write_whole(output / "report.json", json.dumps(report, indent=1).encode())
-    return metrics
+    if config.train.mode != "ft_mpt":
+        return _train(config, output, init, resume)
+    folder = output / FIRST_PART
+    refuse_used(output, resume)
+    if not (resume and (folder / REPORT).is_file()):
+        _train(first_of_two(config), folder, init, resume)
+    comm.synchronize()  # the others wait for the first part's files
+    return _train(second_of_two(config), output, folder, resume)
 
 
 def evaluate(config: AdaptConfig, folder: str | Path) -> Metrics:
-    """What a training with this config would measure on the CLIP in a checkpoint, in percent."""
-    return _measure(start_clip(config.clip, folder, best_device()), config)()
+    """What a training with this config would measure on the CLIP in a checkpoint, in percent.
 
-
-def best_device() -> str:
-    """Where to train."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def freeze_cached(config: AdaptConfig) -> AdaptConfig:
-    """The same config, with the trunk frozen where its features are cached."""
-    if not config.data.cache:
-        return config
-    return replace(config, train=replace(config.train, freeze_trunk=True))
-
-
-def make_batches(table: PairTable, clip: MaskClip, config: AdaptConfig, first: int) -> PairBatches:
-    """Endless batches, from the ``first`` iteration on, of crops or of cached features."""
-    crops = RegionCrops(table, clip, config.data)
-    if not config.data.cache:
-        return CropBatches(crops, config.train, first)
-    bank = load_bank(crops, clip, config.train.seed)
-    return FeatureBatches(crops, bank, config.train, first)
-
-
-def _build(config: AdaptConfig, init: str | Path | None) -> tuple[Adaptation, PairTable]:
-    table = read_table(config.data.sources, hold_out=config.data.hold_out)
-    clip = start_clip(config.clip, init, best_device())
-    optimizer = build_optimizer(clip, config.train)
-    teacher = RegionTeacher(clip, table, config.train)
-    average = AverageWeights(clip, config.train.average) if config.train.average else None
-    trainer = SimpleTrainer(create_ddp_model(teacher), [], optimizer)
-    schedule = LambdaLR(optimizer, schedule_factor(config.train))
-    return Adaptation(config, teacher, trainer, schedule, average), table
-
-
-def _add_hooks(
-    adaptation: Adaptation, output: Path, measure: Callable[[], Metrics], init: str
-) -> SaveState | None:
-    """Register everything that happens between steps; the main process alone writes files."""
-    trainer, config = adaptation.trainer, adaptation.config.train
-    trainer.register_hooks([hooks.IterationTimer(warmup_iter=0)])
-    if config.clip_gradient:
-        trainer.register_hooks([ClipGradients(adaptation.teacher, config.clip_gradient)])
-    trainer.register_hooks(
-        [
-            hooks.LRScheduler(scheduler=adaptation.schedule),
-            ClampScale(adaptation.teacher),
-            adaptation.average,
-            Measure(config.evaluate_period, measure),
-        ]
-    )
-    save = None
-    if comm.is_main_process():
-        save = SaveState(
-            output,
-            adaptation.parts,
-            config.checkpoint_minutes,
-            lambda steps: _write_best(adaptation, output, init, steps),
+    Raises:
+        ValueError: the config names nothing to measure on.
+    """
+    closed = tuple(source for source in config.data.sources if source.exclusive)
+    names = read_table(closed).exclusive_nouns() if closed else []
+    measure = make_measure(config, names)
+    metrics = measure(start_clip(config.clip, folder, own_device()))
+    if not metrics:
+        raise ValueError(
+            "--eval-only needs pairs to measure on: set data.evaluate (or data.hold_out, where a "
+            "source is exclusive)"
         )
-        writers = [
-            CommonMetricPrinter(config.steps),
-            JSONWriter(str(output / "metrics.jsonl")),
-            TensorboardXWriter(str(output)),
-        ]
-        trainer.register_hooks([save, hooks.PeriodicWriter(writers, period=config.log_period)])
-    trainer.register_hooks([StopOnSignal()])
-    return save
+    return metrics
 
 
-def _write_best(adaptation: Adaptation, output: Path, init: str, steps: int) -> None:
-    provenance = {
-        "stage": "clip",
-        "init": init,
-        "steps": steps,
-        "training": config_to_dict(adaptation.config),
-    }
-    save_clip(adaptation.best, output, provenance)
+def make_stream(table: PairTable, clip: MaskClip, config: AdaptConfig) -> PairStream:
+    """The training's examples: crops, or cached features."""
+    crops = RegionCrops(table, clip, config.data, workers=config.train.workers)
+    examples = config.train.steps * config.train.batch_size
+    if not config.data.cache:
+        return PairStream(crops, config.train, examples)
+    bank = load_bank(crops, clip, config.train.seed)
+    return FeatureStream(crops, config.train, examples, bank)
 
 
-def _measure(clip: MaskClip, config: AdaptConfig) -> Callable[[], Metrics]:
-    """What is measured: each folder of ``data.evaluate``, and the photos held out."""
+def make_measure(config: AdaptConfig, exclusive: list[str]) -> Measure:
+    """What is measured: each of ``data.evaluate``, and the photos held out."""
     data = config.data
     closed = tuple(source for source in data.sources if source.exclusive)
-    names = read_table(closed).exclusive_nouns() if closed else None
-    tables = {Path(path).name: read_table([PairSource(path)]) for path in data.evaluate}
+    tables = {source.title: read_table([source]) for source in data.evaluate}
     if data.hold_out and closed:
         tables["held_out"] = read_table(closed, hold_out=data.hold_out, only_held_out=True)
 
-    def measure() -> Metrics:
+    def measure(clip: MaskClip) -> Metrics:
         found = {}
         for name, table in tables.items():
-            for key, value in accuracy(clip, table, names).items():
+            for key, value in accuracy(clip, table, exclusive or None).items():
                 found[f"{name}/{key}"] = round(value, 2)
         return found
 
     return measure
+
+
+def _train(config: AdaptConfig, output: Path, init: str | Path | None, resume: bool) -> Metrics:
+    """One part of a training: the same weights learn from its first step to its last."""
+    started = time.monotonic()
+    torch.manual_seed(config.train.seed)
+    table = read_table(config.data.sources, hold_out=config.data.hold_out)
+    config = _settled(config, table)
+    measure = make_measure(config, table.exclusive_nouns())
+    clip = start_clip(config.clip, init, own_device())
+    if config.train.grad_checkpointing:
+        clip.tower.set_grad_checkpointing()
+    learner = _learner(clip, table, config)
+    provenance = {"stage": "clip", "init": "" if init is None else str(init)}
+
+    def save(folder: Path, model: MaskClip, steps: int) -> None:
+        made = provenance | {"steps": steps, "training": config_to_dict(config)}
+        save_clip(model, folder, made, name=output.name)
+
+    stream = make_stream(table, clip, config)
+    purpose = Purpose(
+        folder=output,
+        record=make_record(config_to_dict(config), fingerprint_sources(config.data.sources)),
+        may_change=MAY_CHANGE,
+        batches=lambda first: load_batches(stream, first),
+        save_model=save,
+        validate=measure,
+        extra_hooks=(NoteScale(clip),),
+    )
+    if comm.is_main_process():
+        write_clip_config(clip, output)  # a text tower's files, if it has any
+    kept = clip
+    if config.train.steps:
+        kept = run_training(learner, config.train.loop(), purpose, resume=resume)
+    elif comm.is_main_process():
+        save(output, clip, 0)
+    return _report(output, measure(kept), started, len(table))
+
+
+def _settled(config: AdaptConfig, table: PairTable) -> AdaptConfig:
+    """The config with what follows from other settings, and from the number of pairs."""
+    train = config.train
+    if config.data.cache:
+        train = replace(train, freeze_trunk=True)
+    if train.epochs:
+        drawn = int((table.weights() > 0).sum())
+        train = replace(train, steps=math.ceil(train.epochs * drawn / train.batch_size))
+    if train.evaluate_period and not train.best_metric:
+        tables = [source.title for source in config.data.evaluate] or ["held_out"]
+        train = replace(train, best_metric=f"{tables[0]}/top1")
+    return replace(config, train=train)
+
+
+def _learner(clip: MaskClip, table: PairTable, config: AdaptConfig) -> Learner:
+    optimizer = build_optimizer(clip, config.train)
+    teacher = RegionTeacher(clip, table, config.train, cached=bool(config.data.cache))
+    optimizer.register_step_post_hook(teacher.clamp_scale)
+    schedule = LambdaLR(optimizer, schedule_factor(config.train))
+    return Learner(teacher, clip, optimizer, schedule)
+
+
+def _report(output: Path, metrics: Metrics, started: float, pairs: int) -> Metrics:
+    if comm.is_main_process():
+        seconds = round(time.monotonic() - started)
+        write_json(output / REPORT, {"metrics": metrics, "seconds": seconds, "pairs": pairs})
+    return metrics

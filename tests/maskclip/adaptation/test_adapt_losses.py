@@ -4,16 +4,24 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from maskclip.adaptation.losses import LOSS_FUNCTIONS, infonce_loss, multi_positive_loss
+from maskclip.adaptation.losses import (
+    BATCH_LOSSES,
+    infonce_loss,
+    multi_positive_loss,
+    vocabulary_loss,
+)
 
 EYE = torch.eye(4)  # embeddings of 4 nouns, at right angles
 ALONE = torch.eye(4, dtype=torch.bool)  # every noun is related to itself alone
 
 
 def loss_of(kind, regions, nouns, related=ALONE, scale=2.0, **options):
-    return LOSS_FUNCTIONS[kind](
-        regions, EYE, torch.tensor(nouns), scale=torch.tensor(scale), related=related, **options
-    )
+    nouns = torch.tensor(nouns, dtype=torch.int64)
+    options["scale"] = torch.tensor(scale)
+    if kind == "vocabulary":
+        return vocabulary_loss(regions, EYE, nouns, related=related[nouns], **options)
+    related = related[nouns][:, nouns]
+    return BATCH_LOSSES[kind](regions, EYE[nouns], nouns, related=related, **options)
 
 
 def test_vocabulary_loss_is_the_cross_entropy_over_all_nouns():
@@ -59,5 +67,16 @@ def test_contrast_needs_more_than_one_region(kind):
 
 @pytest.mark.parametrize("loss", [multi_positive_loss, infonce_loss])
 def test_contrast_of_two_by_hand(loss):
-    found = loss(EYE[:2], EYE, torch.tensor([0, 1]), scale=torch.tensor(1.0), related=ALONE)
+    two = ALONE[:2, :2]
+    found = loss(EYE[:2], EYE[:2], torch.tensor([0, 1]), scale=torch.tensor(1.0), related=two)
     assert found.item() == pytest.approx(math.log(1 + math.exp(-1)), abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["multi_positive", "infonce"])
+def test_one_side_is_the_cross_entropy_of_regions_over_nouns(kind):
+    regions = F.normalize(torch.tensor([[1.0, 0.5, 0, 0], [0.2, 1.0, 0, 0]]), dim=1)
+    logits = 2 * regions @ EYE[:2].mT
+    found = loss_of(kind, regions, [0, 1], symmetric=False)
+    assert found.item() == pytest.approx(F.cross_entropy(logits, torch.arange(2)).item(), abs=1e-6)
+    both = (found + F.cross_entropy(logits.mT, torch.arange(2))) / 2
+    assert loss_of(kind, regions, [0, 1]).item() == pytest.approx(both.item(), abs=1e-6)

@@ -67,7 +67,7 @@ def test_about_half_of_the_varied_crops_are_mirrored(colour_pairs, tiny_clip):
     plain, mask = crops.cut(0, None)
     drawn = [crops.cut(0, varied)[0] for _ in range(40)]
     mirrored = [torch.equal(crop, plain.flip(-1)) for crop in drawn]
-    assert 10 < sum(mirrored) < 30 and mask.all()
+    assert 10 < sum(mirrored) < 30 and mask.any()
     others = [crop for crop, flipped in zip(drawn, mirrored, strict=True) if not flipped]
     assert all(torch.equal(crop, plain) for crop in others)
 

@@ -1,0 +1,68 @@
+"""Mask-noun pairs from pairs folders, COCO instances or label PNGs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from maskclip.adaptation.config import PairSource
+from maskclip.annotations import coco_pairs, photo_key, read_photo_list
+from maskclip.label_pairs import label_pairs
+from maskclip.names import read_class_file
+from maskclip.pairs import PAIR_SCHEMA, Pair, images_root, read_pairs
+from proposal.training_record import fingerprint
+
+
+def read_source(source: PairSource) -> tuple[pa.Table, Path]:
+    """A source's pairs, as rows of ``PAIR_SCHEMA``, and the root of their photos' paths.
+
+    Raises:
+        FileNotFoundError: a file or folder is missing.
+        ValueError: one is not what it should be.
+    """
+    if source.folder:
+        table, root = read_pairs(source.folder), images_root(source.folder)
+    else:
+        table, root = _as_table(_annotated(source)), Path(source.images)
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder of photos {root}, for {source.title}")
+    return table.filter(pa.array(_wanted(source, table))), root
+
+
+def fingerprint_sources(sources: Sequence[PairSource]) -> dict[str, Any]:
+    """What the training's data are, by source: see ``training_record.fingerprint``."""
+    found = {}
+    for number, source in enumerate(sources):
+        maps = sorted(Path(source.labels).glob("*.png")) if source.labels else []
+        shards = sorted(Path(source.folder).glob("pairs-*.parquet")) if source.folder else []
+        texts = (source.instances, source.names, source.photos, source.leave_out)
+        files = [*shards, *(Path(text) for text in texts if text)]
+        found[f"data.sources.{number} ({source.title})"] = fingerprint(files, maps)
+    return found
+
+
+def _annotated(source: PairSource) -> Iterable[Pair]:
+    if source.instances:
+        return coco_pairs(source.instances)
+    names = read_class_file(source.names)
+    return label_pairs(source.labels, source.images, names, first_label=source.first_label)
+
+
+def _as_table(pairs: Iterable[Pair]) -> pa.Table:
+    return pa.Table.from_pylist([vars(pair) for pair in pairs], schema=PAIR_SCHEMA)
+
+
+def _wanted(source: PairSource, table: pa.Table) -> NDArray[np.bool_]:
+    """(rows,): those on photos that are listed, where there is a list, and not left out."""
+    wanted = np.ones(len(table), dtype=bool)
+    for path, listed in ((source.photos, True), (source.leave_out, False)):
+        if path:
+            keys = read_photo_list(path)
+            photos = table["image"].to_pylist()
+            wanted &= np.array([(photo_key(one) in keys) == listed for one in photos], dtype=bool)
+    return wanted
