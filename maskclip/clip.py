@@ -46,6 +46,7 @@ class ClipConfig:
         open_clip.OPENAI_DATASET_MEAN
     )  # of RGB in [0, 1]; also the fill colour
     std: tuple[float, float, float] = open_clip.OPENAI_DATASET_STD
+    fill: tuple[float, float, float] | None = None  # of a crop outside its mask, if not the mean
     text_sha256: str = ""  # of the weights of a text tower from a package, checked when loaded
 
     def __post_init__(self) -> None:
@@ -128,8 +129,8 @@ class MaskClip(nn.Module):
 
     @property
     def fill_colour(self) -> Tensor:
-        """(3,) RGB in 0-255, what the outside of a mask is filled with: the mean colour."""
-        return 255 * torch.tensor(self.config.mean)
+        """(3,) RGB in 0-255, what the outside of a mask is filled with: mostly the mean colour."""
+        return 255 * torch.tensor(self.config.fill or self.config.mean)
 
     @property
     def logit_scale(self) -> float:
