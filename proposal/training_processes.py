@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +66,7 @@ def start_processes(work: Callable[..., None], args: tuple, processes: Processes
     if processes.all == 1:
         work(*args)
         return
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     told = get_context("spawn").SimpleQueue()
     try:
         launch(
@@ -112,7 +115,9 @@ def spread(step: nn.Module) -> nn.Module:
         return step
     device = own_device()
     ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(step, device_ids=ids, broadcast_buffers=False)
+    # Said of depthwise convolutions, and of no consequence
+    warnings.filterwarnings("ignore", "Grad strides do not match", UserWarning)
+    return DistributedDataParallel(step, device_ids=ids, forward_sync_buffers=False)
 
 
 def any_process(flag: bool) -> bool:

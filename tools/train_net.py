@@ -2,9 +2,13 @@
 
 Example: python tools/train_net.py --stage proposal --config configs/proposal_nano.yaml
 --output runs/proposal_nano --set train.iterations=500
-leaves in runs/proposal_nano a checkpoint folder (config.json, model.safetensors), metrics.jsonl,
-TensorBoard events and what --resume needs. It can be stopped at any time. With --eval-only the
-checkpoint in --output (or --init) is measured on the configuration's validation photos.
+leaves in runs/proposal_nano a checkpoint folder (config.json, model.safetensors) that --proposer
+and --clip of tools/predict.py take, metrics.jsonl, curves.png, TensorBoard events, run.json, and in
+checkpoints/ what --resume needs. It can be stopped at any time, and killed. With --eval-only the
+checkpoint in --output (or --init) is measured on the configuration's validation data.
+
+Eight GPUs: --num-gpus 8. Two machines of eight: on each of them --num-gpus 8 --num-machines 2
+--dist-url tcp://<address of machine 0>:29500, and --machine-rank 0 or 1.
 """
 
 from __future__ import annotations
@@ -24,11 +28,13 @@ except ModuleNotFoundError as missing:
     print(needed, file=sys.stderr)
     raise SystemExit(2) from None
 
+warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)  # detectron2's own
+
 # stage: where its configuration, train() and evaluate() are; imported when asked for
 STAGES = {
     "proposal": (
         "proposal.training_config:ProposalTraining",
-        "proposal.training:train",
+        "maskclip.proposal_names:train",
         "proposal.evaluation:evaluate",
     ),
     "clip": (
@@ -49,7 +55,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--init", type=Path, help="checkpoint or run folder to start from")
     parser.add_argument("--resume", action="store_true", help="go on with what --output holds")
     parser.add_argument("--eval-only", action="store_true", help="measure, do not train")
-    parser.add_argument("--num-gpus", type=int, default=1, help="GPUs of this machine to train on")
+    parser.add_argument(
+        "--num-gpus", type=int, default=1, help="GPUs of this machine; CPU processes if it has none"
+    )
+    parser.add_argument("--num-machines", type=int, default=1, help="machines that train together")
+    parser.add_argument("--machine-rank", type=int, default=0, help="which of them this is, from 0")
+    parser.add_argument("--dist-url", default="auto", help="tcp://<machine 0>:<a free port>")
     parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="settings")
     return parser.parse_args()
 
@@ -60,28 +71,30 @@ def find(place: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
-def work(args: argparse.Namespace) -> None:
+def work(args: argparse.Namespace, config: Any) -> None:
     """Train or measure, in each process."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)  # detectron2's own
-    settings, train, evaluate = STAGES[args.stage]
-    config = load_config(find(settings), args.config, args.set)
-    if args.eval_only:
+    from detectron2.utils import comm
+
+    level = logging.INFO if comm.is_main_process() else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    _, train, evaluate = STAGES[args.stage]
+    if not args.eval_only:
+        find(train)(config, args.output, init=args.init, resume=args.resume)
+    elif comm.is_main_process():
         for metric, value in find(evaluate)(config, args.init or args.output).items():
             print(f"{metric}: {value:.2f}")
-        return
-    find(train)(config, args.output, init=args.init, resume=args.resume)
 
 
 def main() -> int:
     args = parse_args()
     try:
-        if args.num_gpus > 1:
-            from detectron2.engine import launch
+        from proposal.training_processes import Processes, start_processes
 
-            launch(work, args.num_gpus, dist_url="auto", args=(args,))
-        else:
-            work(args)
+        config = load_config(find(STAGES[args.stage][0]), args.config, args.set)
+        processes = Processes(
+            args.num_gpus, args.num_machines, args.machine_rank, url=args.dist_url
+        )
+        start_processes(work, (args, config), processes)
     except ModuleNotFoundError as missing:  # detectron2, which only training needs
         print(f"train_net: error: {missing.name} is missing: run `make setup`", file=sys.stderr)
         return 2
