@@ -22,6 +22,7 @@ from maskclip.clip import PACKAGE, ClipConfig, MaskClip
 from maskclip.clip_source import ClipSource, find_clip, tags_of
 from maskclip.clip_weights import PROMPTS, fill_clip, read_weights
 from maskclip.hybrid import is_hybrid, parse_hybrid, register_hybrid
+from maskclip.torchscript_weights import is_torchscript
 from proposal.hub import explained
 
 logger = logging.getLogger(__name__)
@@ -161,7 +162,7 @@ def _construct(config: ClipConfig, settings: dict[str, Any]) -> open_clip.Custom
     try:
         if not text_name:
             return open_clip.CustomTextCLIP(**settings)
-        with explained(f"the settings of the text tower {text_name}"):
+        with explained(text_name):
             return open_clip.CustomTextCLIP(**settings)
     except OSError:
         raise
@@ -226,7 +227,7 @@ def build_tokenizer(text_cfg: dict[str, Any]) -> Callable[..., Tensor]:
         name = str(resolve_package(name))
     if Path(name).is_dir():
         options = {"local_files_only": True, **options}
-    with explained(f"the tokenizer {name}"):
+    with explained(name):
         return open_clip.tokenizer.HFTokenizer(
             name, context_length=context, tokenizer_mode=text_cfg.get("tokenizer_mode"), **options
         )
@@ -247,6 +248,8 @@ def _from_source(spec: str, source: ClipSource) -> MaskClip:
             *(spec, spec, tags_of(spec), spec),
         )
         return _from_config(config)
+    if is_torchscript(source.weights):  # only OpenAI publishes these
+        config = replace(config, model=source.model | {"quick_gelu": True})
     state = read_weights(source.weights)
     prompts = state.pop(PROMPTS, None)
     model = _construct(config, _model_settings(config))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from pathlib import Path
 
 import torch
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from maskclip.torchscript_weights import is_torchscript, read_torchscript
 from proposal.checkpoint_files import load_strictly
 
 PROMPTS = "visual.mask_embedding"  # what a mask-adapted CLIP has beside a plain one
@@ -23,7 +23,8 @@ _BOTH_TOWERS = ("visual.", "logit_scale", "logit_bias", "text.")
 def read_weights(path: Path) -> dict[str, Tensor]:
     """A .safetensors, .pt, .pth or .bin file -> its weights, as they are named in it.
 
-    Also a training checkpoint of open_clip's, whose weights lie under ``state_dict``.
+    Also a training checkpoint of open_clip's, whose weights lie under ``state_dict``, and the
+    TorchScript archives that OpenAI publishes.
 
     Raises:
         ValueError: the file is damaged, holds code, or holds no weights.
@@ -77,20 +78,9 @@ def _custom_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def is_torchscript(path: Path) -> bool:
-    """Is it a program with its weights, as OpenAI publishes them?"""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
-
-
 def _unpickle(path: Path) -> object:
     if is_torchscript(path):
-        raise ValueError(
-            f"{path} is a TorchScript program, which is not executed here: give its weights alone, "
-            "as .safetensors"
-        )
+        return read_torchscript(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

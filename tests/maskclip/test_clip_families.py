@@ -149,7 +149,7 @@ def test_every_family_of_the_registry_is_in_the_table():
         config = get_model_config(name)
         vision, text = config["vision_cfg"], config["text_cfg"]
         trunk = (vision.get("timm_model_name") or "").partition("_")[0]
-        layers = type(vision.get("layers")).__name__ if not trunk else trunk
+        layers = trunk or type(vision.get("layers")).__name__
         settings = sorted(set(text) & {"hf_model_name", "pool_type", "embed_cls", "eos_id"})
         pooled = vision.get("pool_type"), vision.get("attentional_pool"), vision.get("timm_pool")
         return layers, pooled, tuple(settings), "multimodal_cfg" in config
