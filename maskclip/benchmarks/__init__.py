@@ -1,0 +1,1 @@
+"""Measures models on benchmarks and on folders of your own."""

@@ -1,0 +1,163 @@
+"""A page that shows what an evaluation found: names, confusions, best and worst photos."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskclip.benchmarks.labelled_set import LabelledSet
+from maskclip.benchmarks.labellers import Labeller, Photo
+from maskclip.benchmarks.report_page import Shown, write_page
+from maskclip.benchmarks.semantic import Semantic, add_up
+from maskclip.evaluation import Confusion, unique_keys
+from maskclip.segmentation import Segmentation, display_name
+from proposal.whole_file import write_whole
+
+SHOWN = 8  # photos among the best, and among the worst
+SIDE = 420  # pixels of the longer side of a picture
+PAIRS = 40  # confusions that are listed
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Pixels of one name that were given another."""
+
+    true: str
+    said: str
+    pixels: int
+    share: float  # of the true name's pixels, in percent
+
+
+def write_report(
+    folder: Path,
+    semantic: Semantic,
+    labelled: LabelledSet,
+    records: Sequence[Any],
+    metrics: dict[str, Any],
+    device: str,
+) -> Path:
+    """Write ``index.html``, which holds everything, into ``folder`` -> its path.
+
+    ``records`` hold the cells of one setting. The photos that are shown are labelled once more.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    scores = photo_scores(records, labelled)
+    best, worst = choose_extremes(scores)
+    labeller = semantic.labeller(device) if best or worst else None
+    galleries = {
+        title: [_show(semantic, labeller, labelled, index, scores[index]) for index in chosen]
+        for title, chosen in (("Worst photos", worst), ("Best photos", best))
+    }
+    confusion = add_up([[record] for record in records], labelled)
+    page = write_page(labelled, metrics, name_rows(confusion), confused_pairs(confusion), galleries)
+    write_whole(folder / PAGE, page.encode("utf-8", "backslashreplace"))
+    return folder / PAGE
+
+
+def photo_scores(records: Sequence[Any], labelled: LabelledSet) -> list[float | None]:
+    """The mIoU of each photo by itself; None where no pixel is counted."""
+    scores = []
+    for cells in records:
+        confusion = Confusion(labelled.names, labelled.ignore)
+        confusion.add_cells(cells)
+        scores.append(confusion.metrics()["mIoU"] if cells else None)
+    return scores
+
+
+def choose_extremes(scores: Sequence[float | None]) -> tuple[list[int], list[int]]:
+    """-> the best photos, best first; the worst, worst first. None is in both."""
+    order = sorted((score, index) for index, score in enumerate(scores) if score is not None)
+    count = min(SHOWN, (len(order) + 1) // 2)
+    worst = [index for _, index in order[: min(count, len(order) // 2)]]
+    return [index for _, index in order[::-1][:count]], worst
+
+
+def confused_pairs(confusion: Confusion) -> list[Pair]:
+    """The confusions that cost most pixels, largest first."""
+    counts = confusion.counts.copy()
+    np.fill_diagonal(counts, 0)
+    names = [*map(display_name, confusion.names), "(nothing)"]
+    totals = confusion.counts.sum(axis=1)
+    order = np.argsort(-counts, axis=None, kind="stable")[:PAIRS]
+    cells = [(int(cell) // counts.shape[1], int(cell) % counts.shape[1]) for cell in order]
+    return [
+        Pair(names[true], names[said], int(pixels), 100 * float(pixels / totals[true]))
+        for true, said in cells
+        if (pixels := counts[true, said])
+    ]
+
+
+def name_rows(confusion: Confusion) -> list[dict[str, Any]]:
+    """For each name that is there or was said: IoU, accuracy, what it is most taken for."""
+    metrics = confusion.metrics()["per_class"]
+    labels = {key: i for i, key in enumerate(unique_keys(confusion.names))}
+    total = max(int(confusion.counts.sum()), 1)
+    rows = []
+    for key, numbers in metrics.items():
+        row = confusion.counts[labels[key]].copy()
+        pixels = int(row.sum())
+        row[labels[key]] = 0
+        taken = int(row.argmax())
+        rows.append(
+            {
+                "name": key,
+                **numbers,
+                "share": 100 * pixels / total,
+                "taken": (*map(display_name, confusion.names), "(nothing)")[taken]
+                if row[taken]
+                else "",
+            }
+        )
+    return rows
+
+
+def _show(
+    semantic: Semantic, labeller: Labeller, labelled: LabelledSet, index: int, score: float
+) -> Shown:
+    (photo,) = semantic.read([labelled.photos[index]])
+    (maps,) = labeller.label([photo])
+    counted = photo.truth != labelled.ignore
+    right = 100 * float((maps[0] == photo.truth)[counted].mean())
+    return Shown(
+        title=photo.stem,
+        score=score,
+        accuracy=right,
+        photo=_picture(Image.fromarray(photo.image), SIDE),
+        truth=_picture(_draw(photo, photo.truth, labelled)),
+        said=_picture(_draw(photo, maps[0], labelled)),
+    )
+
+
+def _draw(photo: Photo, labels: np.ndarray, labelled: LabelledSet) -> Image.Image:
+    """The photo, made small, under (H, W) labels; those that are no name are hatched."""
+    height, width = labels.shape
+    scale = min(1.0, SIDE / max(height, width))
+    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+    image = np.asarray(Image.fromarray(photo.image).resize(size_wh, Image.Resampling.BILINEAR))
+    small = Image.fromarray(labels.astype(np.int32)).resize(size_wh, Image.Resampling.NEAREST)
+    small = np.asarray(small).astype(np.int64)
+    named = (small >= 0) & (small < len(labelled.names))
+    confidence = np.ones(small.shape, dtype=np.float32)
+    result = Segmentation(np.where(named, small, 0), labelled.names, confidence, image)
+    shown = np.where(named, small, result.ignore)
+    return Segmentation(shown, labelled.names, confidence, image).draw()
+
+
+def _picture(image: Image.Image, side: int | None = None) -> str:
+    """-> a data URL of a JPEG."""
+    if side is not None:
+        image.thumbnail((side, side))
+    buffer = io.BytesIO()
+    image.save(buffer, "jpeg", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
