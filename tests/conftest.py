@@ -2,7 +2,8 @@
 
 import runpy
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,11 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     segmentor = Segmentor(MaskFormerProposer(network), clip, name="tiny")
     segmentor.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_hub(tmp_path_factory) -> Callable[[str], Path]:
+    """``tiny_hub("sam2")``: the folder of a random model as transformers saves it, made once."""
+    tiny = runpy.run_path(str(ROOT / "tests" / "proposal" / "tiny_hub.py"))
+    place = tmp_path_factory.mktemp("hub")
+    return cache(lambda kind: tiny["save_tiny"](kind, place / kind))

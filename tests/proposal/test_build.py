@@ -19,9 +19,13 @@ def test_names_build_their_proposers(tmp_path):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("hub:facebook/sam", "needs a later version"),
+        ("hub:", "got 'hub:'"),
         ("maskformer", "comes with a checkpoint"),
-        ("files:", "must be one of maskformer, superpixels, files:<folder>, got 'files:'"),
+        (
+            "files:",
+            "must be one of maskformer, superpixels, files:<folder>, hub:<id or folder>, "
+            "got 'files:'",
+        ),
         ("pixels", "got 'pixels'"),
         ("", "got ''"),
     ],
