@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from proposal.criterion import Criterion, CriterionConfig, dice_losses, focal_losses, resize_masks
+from proposal.criterion import (
+    Counts,
+    Criterion,
+    CriterionConfig,
+    dice_losses,
+    focal_losses,
+    resize_masks,
+)
 from proposal.maskformer import MaskFormerOutput
 from proposal.matcher import Target
 
@@ -109,3 +116,74 @@ def test_masks_are_resized_by_the_farest_pixel():
     masks = torch.arange(16).view(1, 4, 4)
     assert resize_masks(masks, (2, 2)).tolist() == [[[0, 2], [8, 10]]]
     assert resize_masks(torch.zeros(0, 4, 4), (2, 2)).shape == (0, 2, 2)
+
+
+def test_ignored_pixels_cost_nothing():
+    """Right where it counts, wrong where it does not: no mask loss, no gradient there."""
+    logits = torch.tensor([[[[40.0, -40.0, 40.0, 40.0]]]], requires_grad=True)
+    output = MaskFormerOutput(logits, object_logits=torch.zeros(1, 1, 2))
+    masks = torch.tensor([[[True, False, False, False]]])
+    ignored = torch.tensor([[False, False, True, True]])
+    wanted = Target(masks, torch.zeros(1, dtype=torch.int64), ignored)
+    losses = Criterion(CriterionConfig())(output, [wanted])
+    assert losses["loss_focal"].item() == pytest.approx(0, abs=1e-6)
+    assert losses["loss_dice"].item() == pytest.approx(0, abs=1e-6)
+    half = Target(masks, wanted.labels, torch.tensor([[False, False, False, True]]))
+    wrong = Criterion(CriterionConfig())(output, [half])
+    assert wrong["loss_focal"].item() == pytest.approx(20 * 0.75 * 40 / 3)  # one of three pixels
+    assert wrong["loss_dice"].item() == pytest.approx(1 - 3 / 4)
+    wrong["loss_focal"].backward()
+    assert logits.grad[0, 0, 0, 3] == 0 and logits.grad[0, 0, 0, 2] > 0
+
+
+def test_batches_of_a_step_can_share_their_counts():
+    """Two images together cost the mean of what they cost apart, divided by the shared counts."""
+    torch.manual_seed(0)
+    targets = [target(torch.rand(count, 16, 16) > 0.5) for count in (1, 3)]
+    both, criterion = answer(2), Criterion(CriterionConfig())
+    together = criterion(both, targets)
+    counts = [criterion.count([each], 3) for each in targets]
+    assert (counts[0].masks, counts[0].class_weight) == (1, pytest.approx(1.2))
+    shared = Counts(2, (counts[0].class_weight + counts[1].class_weight) / 2)
+    apart = [
+        criterion(
+            MaskFormerOutput(both.mask_logits[i, None], both.object_logits[i, None]),
+            [targets[i]],
+            counts=shared,
+        )
+        for i in range(2)
+    ]
+    for name, loss in together.items():
+        mean = (apart[0][name] + apart[1][name]) / 2
+        assert loss.item() == pytest.approx(mean.item(), rel=1e-5), name
+
+
+@pytest.mark.parametrize("counts", [(0,), (2,), (0, 5)])
+@pytest.mark.parametrize("crowded", [False, True])
+def test_points_work_for_any_number_of_masks(counts, crowded):
+    torch.manual_seed(1)
+    output = answer(len(counts), queries=6)
+    ignored = (torch.arange(256).view(16, 16) % 16 > 11) if crowded else None
+    targets = []
+    for count in counts:
+        masks = torch.rand(count, 4, 4) > 0.5
+        masks = masks.repeat_interleave(4, 1).repeat_interleave(4, 2)
+        if crowded:
+            masks &= ~ignored
+        targets.append(Target(masks, torch.zeros(count, dtype=torch.int64), ignored))
+    losses = Criterion(CriterionConfig(points=60))(output, targets)
+    sum(losses.values()).backward()
+    assert all(math.isfinite(loss.item()) for loss in losses.values())
+    if sum(counts):
+        assert output.mask_logits.grad.abs().sum() > 0
+    else:
+        assert losses["loss_focal"].item() == 0
+
+
+def test_points_cost_what_pixels_cost_where_all_are_alike():
+    output = MaskFormerOutput(torch.full((1, 2, 4, 4), 2.0), object_logits=torch.zeros(1, 2, 2))
+    wanted = [target(torch.ones(1, 16, 16, dtype=torch.bool))]
+    exact = Criterion(CriterionConfig())(output, wanted)
+    drawn = Criterion(CriterionConfig(points=50))(output, wanted)
+    assert drawn["loss_focal"].item() == pytest.approx(exact["loss_focal"].item(), rel=1e-5)
+    assert drawn["loss_dice"].item() == pytest.approx(exact["loss_dice"].item(), abs=1e-2)
