@@ -12,7 +12,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from maskclip.pairs import Pair
-from proposal.data.coco import encode_segmentation
+from proposal.data.coco import encode_segmentation, find_photo
+from proposal.data.vocabulary import readable
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,22 @@ def coco_photos(
         yield AnnotatedPhoto(photo["file_name"], (photo["height"], photo["width"]), tuple(objects))
 
 
-def coco_pairs(instances: str | Path, leave_out: Collection[str] = ()) -> Iterator[Pair]:
+def coco_pairs(
+    instances: str | Path, leave_out: Collection[str] = (), *, images: str | Path | None = None
+) -> Iterator[Pair]:
     """A pair for every mask with its category's name; crowds and photos of ``leave_out`` are not.
 
     ``leave_out`` holds photo keys (``photo_key``). ``proposal`` is the mask's place among the
     photo's masks, crowds not counted. No mask is decoded, which would take most of the time.
+    ``images``: the photos' folder, in which those of LVIS are looked for.
     """
     for photo, found in _read_instances(instances, lambda key: key not in leave_out):
+        image = photo.get("file_name") or Path(photo["coco_url"]).name
+        if images is not None:
+            image = find_photo(photo, Path(images)).relative_to(images).as_posix()
         single = [(name, rle) for annotation, name, rle in found if not annotation.get("iscrowd")]
         for index, (name, rle) in enumerate(single):
-            yield rle_pair(rle, image=photo["file_name"], noun=name, proposal=index)
+            yield rle_pair(rle, image=image, noun=readable(name), proposal=index)
 
 
 def rle_pair(rle: dict[str, Any], *, image: str, noun: str, proposal: int) -> Pair:
@@ -128,7 +135,7 @@ def _read_instances(
     for annotation in content["annotations"]:
         by_photo[annotation["image_id"]].append(annotation)
     for photo in content["images"]:
-        if not wanted(photo_key(photo["file_name"])):
+        if not wanted(photo_key(photo.get("file_name") or photo["coco_url"])):
             continue
         size_hw = photo["height"], photo["width"]
         yield (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from maskclip.annotations import photo_key, rle_pair
+from maskclip.annotations import rle_pair
 from maskclip.pairs import Pair
 from maskclip.rle import encode_labels
-from proposal.data.regions import read_map, read_regions
+from proposal.data.label_maps import read_label_maps
+from proposal.data.regions import read_map
+from proposal.data.vocabulary import readable
 
 
 def label_pairs(
@@ -19,34 +21,37 @@ def label_pairs(
     names: Sequence[str],
     *,
     first_label: int = 0,
-    wanted: Callable[[str], bool] = bool,
+    ignore_label: int | None = None,
 ) -> Iterator[Pair]:
     """A folder of ``<stem>.png`` maps, the photos they belong to, C names -> pairs by photo.
 
-    A pixel's value less ``first_label`` is the index of its name; smaller values and 255 (65535
-    above 255 names) have none. A name's first synonym becomes the noun. ``wanted`` is asked for
-    each photo's key (``photo_key``).
+    A pixel's value less ``first_label`` is the index of its name; smaller values and
+    ``ignore_label`` (by default 255, above 255 names 65535) have none. A name's first synonym
+    becomes the noun.
 
     Raises:
         FileNotFoundError: a folder is missing.
         ValueError: there are no maps, one has no photo, or holds a value that is no name.
         OSError: a map cannot be read.
     """
-    nouns = [name.split("|")[0].strip() for name in names]
-    ignore = 255 if len(nouns) <= 255 else 65535
-    photos = read_regions(Path(labels), Path(images))
+    nouns = [readable(name.split("|")[0]) for name in names]
+    photos = read_label_maps(
+        Path(labels),
+        Path(images),
+        tuple(nouns),
+        first_label=first_label,
+        ignore_label=ignore_label,
+    )
     for photo in tqdm(photos, desc=f"reading {labels}", unit="map", disable=len(photos) < 1000):
-        if not wanted(photo_key(photo.path.name)):
-            continue
         image = photo.path.relative_to(images).as_posix()
-        for value, rle in encode_labels(read_map(photo.regions)):
-            if value == ignore or value < first_label:
+        for value, rle in encode_labels(read_map(photo.labels)):
+            if value == photo.ignore_label or value < first_label:
                 continue
             if value - first_label >= len(nouns):
                 last = first_label + len(nouns) - 1
                 raise ValueError(
-                    f"{photo.regions} must hold labels from {first_label} to {last} for the "
-                    f"{len(nouns)} names, or {ignore}, got {value}"
+                    f"{photo.labels} must hold labels from {first_label} to {last} for the "
+                    f"{len(nouns)} names, or {photo.ignore_label}, got {value}"
                 )
             noun = nouns[value - first_label]
             yield rle_pair(rle, image=image, noun=noun, proposal=value)

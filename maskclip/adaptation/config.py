@@ -59,6 +59,7 @@ class PairSource:
     labels: str = ""  # … or a folder of label PNGs, whose values are indices into names
     names: str = ""  # of the label PNGs: a text file, one name a line
     first_label: int = 0  # value of the first name; smaller ones have none (ADE-150's own PNGs: 1)
+    ignore_label: int | None = None  # of pixels without a name: 255, or 65535 above 255 names
     images: str = ""  # photos of the instances or labels
     photos: str = ""  # text file of photo names: only these
     leave_out: str = ""  # text file of photo names: not these

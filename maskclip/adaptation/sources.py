@@ -48,9 +48,14 @@ def fingerprint_sources(sources: Sequence[PairSource]) -> dict[str, Any]:
 
 def _annotated(source: PairSource) -> Iterable[Pair]:
     if source.instances:
-        return coco_pairs(source.instances)
-    names = read_class_file(source.names)
-    return label_pairs(source.labels, source.images, names, first_label=source.first_label)
+        return coco_pairs(source.instances, images=source.images)
+    return label_pairs(
+        source.labels,
+        source.images,
+        read_class_file(source.names),
+        first_label=source.first_label,
+        ignore_label=source.ignore_label,
+    )
 
 
 def _as_table(pairs: Iterable[Pair]) -> pa.Table:
