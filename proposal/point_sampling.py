@@ -27,8 +27,11 @@ def _doubt(logits: Tensor) -> Tensor:
 
 
 def interpolate_at(maps: Tensor, points: Tensor) -> Tensor:
-    """(K, C, h, w) maps, (K, P, 2) points -> (K, C, P), bilinear between the cells' centres."""
-    return point_sample(maps, points, align_corners=False)
+    """(K, C, h, w) maps, (K, P, 2) points -> (K, C, P), bilinear between the cells' centres.
+
+    Beyond the outermost centres the maps go on as they are, as where they are enlarged.
+    """
+    return point_sample(maps, points, align_corners=False, padding_mode="border")
 
 
 def pick_at(masks: Tensor, points: Tensor) -> Tensor:
