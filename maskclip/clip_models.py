@@ -51,7 +51,12 @@ def build_clip(spec: str | ClipConfig, device: torch.device | str = "cpu") -> Ma
     if is_hybrid(spec):
         logger.warning("The image tower of %s has random weights: train it before use.", spec)
         return _from_config(nano_config(spec)).to(device)
-    return _from_source(spec, find_clip(spec)).to(device)
+    try:
+        return _from_source(spec, find_clip(spec)).to(device)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise OSError(f"the CLIP {spec} cannot be had: {error}") from error
 
 
 def nano_config(tower: str, prompt_depth: int = 0) -> ClipConfig:

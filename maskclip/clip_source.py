@@ -6,12 +6,13 @@ import difflib
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import open_clip
-from huggingface_hub import errors
+from huggingface_hub import errors, try_to_load_from_cache
 from open_clip.factory import get_model_config
 from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
@@ -121,15 +122,18 @@ def _fetch_tag(place: str) -> Path:
     return _fetch_first(hub_id, [f"{Path(file).stem}.safetensors", file] if file else ON_HUB)
 
 
-def _fetch_first(hub_id: str, files: list[str] | tuple[str, ...]) -> Path:
+def _fetch_first(hub_id: str, files: Sequence[str]) -> Path:
     """The first of the files that the hub (without a network: the cache) has."""
-    for file in files[:-1]:
-        try:
-            return fetch(hub_id, [file]) / file
-        except OSError as error:
-            if not isinstance(error.__cause__, errors.EntryNotFoundError):
-                raise
-    return fetch(hub_id, [files[-1]]) / files[-1]
+    file, *others = files
+    try:
+        return fetch(hub_id, [file]) / file
+    except OSError as error:
+        missing = isinstance(error.__cause__, errors.EntryNotFoundError)
+        if isinstance(error.__cause__, errors.LocalEntryNotFoundError):  # nobody could be asked
+            missing = any(try_to_load_from_cache(hub_id, other) for other in others)
+        if not (missing and others):
+            raise
+    return _fetch_first(hub_id, others)
 
 
 def _from_hub(hub_id: str) -> ClipSource:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import runpy
 import warnings
 import zipfile
 from pathlib import Path
@@ -173,8 +174,10 @@ def test_a_mask_adapted_clip_brings_its_prompts(tmp_path, rows):
 
 
 def test_prompts_for_a_tower_without_patches_are_refused(tmp_path):
-    state = open_clip.create_model("RN50").state_dict()
-    state[PROMPTS] = torch.zeros(1, 49, 2048)
-    torch.save(state, tmp_path / "x.pth")
+    small = runpy.run_path(str(Path(__file__).with_name("small_clips.py")))
+    folder, model = small["saved_clip"]("resnet", tmp_path)
+    weights = {key: value.clone() for key, value in model.state_dict().items()}
+    weights[PROMPTS] = torch.zeros(1, 4, 512)
+    save_file(weights, folder / "open_clip_model.safetensors")
     with pytest.raises(ValueError, match="class token, got a ModifiedResNet: set prompt_depth"):
-        build_clip(f"RN50/{tmp_path / 'x.pth'}")
+        build_clip(str(folder))
