@@ -193,7 +193,7 @@ def _segment(
     job: Job, segmentor: Segmentor, images: list[np.ndarray], photos: list[PhotoFile]
 ) -> list[Segmentation | Exception]:
     """All at once; where that fails, one by one, so that one photo fails alone."""
-    stems = [photo.path.stem for photo in photos]
+    stems = [photo.stem for photo in photos]  # with their subfolders
     regions = not {"masks", "embeddings"}.isdisjoint(job.kinds)
     try:
         return segmentor.segment_batch(images, job.names, stems=stems, return_regions=regions)

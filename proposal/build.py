@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from proposal.configuration import config_from_dict
-from proposal.files import FilesProposer
+from proposal.files import FilesConfig, FilesProposer
 from proposal.hub_models import UNIVERSAL, HubModel
 from proposal.hub_sam import SamConfig, SamProposer
 from proposal.hub_universal import UniversalConfig, UniversalProposer
@@ -32,7 +32,7 @@ def build_proposer(
     if spec == "superpixels":
         return SuperpixelProposer(config_from_dict(SuperpixelConfig, config or {}, spec))
     if kind == "files" and place:
-        return FilesProposer(place)
+        return FilesProposer(place, config_from_dict(FilesConfig, config or {}, spec))
     if kind == "hub" and place:
         return _build_from_hub(place, config or {}).to(device)
     if spec == "maskformer":

@@ -66,7 +66,8 @@ class Proposer(Protocol):
 
     Only ``propose`` is needed. A proposer may also have
     ``propose_batch(images, stems) -> list[Proposals]``: several images of any sizes at once, with
-    the photos' file stems (None where there is no file), in the order given.
+    the photos' file stems, with subfolders where these are known (None where there is no file), in
+    the order given.
     """
 
     def propose(self, image: np.ndarray) -> Proposals:

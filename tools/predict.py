@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
     names.add_argument("--classes-file", metavar="F", help="a text file, one name a line")
     add("--output", required=True, type=Path, metavar="DIR", help="where the results go")
     add("--model", default="nano", help="packaged name, checkpoint folder or hub id [nano]")
-    add("--proposer", metavar="P", help="superpixels, files:FOLDER, ... instead of the model's")
+    add("--proposer", metavar="P", help="superpixels, hub:ID, files:FOLDER instead of the model's")
     add("--clip", metavar="C", help="an open_clip model, ViT-B-16/openai, instead of the model's")
     add("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"])
     add("--background", metavar="B", help="none, threshold:T or NAME,... [the model's]")
