@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from maskclip.clip import PACKAGE, ClipConfig, MaskClip
 from maskclip.clip_source import ClipSource, find_clip, tags_of
-from maskclip.clip_weights import PROMPTS, fill_clip, read_weights
+from maskclip.clip_weights import PROMPTS, fill_clip, read_clip_weights
 from maskclip.hybrid import is_hybrid, parse_hybrid, register_hybrid
 from maskclip.torchscript_weights import is_torchscript
 from proposal.hub import explained
@@ -255,7 +255,7 @@ def _from_source(spec: str, source: ClipSource) -> MaskClip:
         return _from_config(config)
     if is_torchscript(source.weights):  # only OpenAI publishes these
         config = replace(config, model=source.model | {"quick_gelu": True})
-    state = read_weights(source.weights)
+    state = read_clip_weights(source.weights)
     prompts = state.pop(PROMPTS, None)
     model = _construct(config, _model_settings(config))
     fill_clip(model, state, str(source.weights))

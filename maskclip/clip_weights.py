@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 from open_clip.convert import convert_state_dict
 from open_clip.model import resize_pos_embed, resize_text_pos_embed
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskclip.torchscript_weights import is_torchscript, read_torchscript
 from proposal.checkpoint_files import load_strictly
+from proposal.weight_files import read_weights
 
 PROMPTS = "visual.mask_embedding"  # what a mask-adapted CLIP has beside a plain one
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's files
 _BOTH_TOWERS = ("visual.", "logit_scale", "logit_bias", "text.")
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """A .safetensors, .pt, .pth or .bin file -> its weights, as they are named in it.
-
-    Also a training checkpoint of open_clip's, whose weights lie under ``state_dict``, and the
-    TorchScript archives that OpenAI publishes.
+def read_clip_weights(path: Path) -> dict[str, Tensor]:
+    """A .safetensors, .pt, .pth or .bin file, or OpenAI's TorchScript archive -> its weights.
 
     Raises:
         ValueError: the file is damaged, holds code, or holds no weights.
     """
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path} is damaged or no safetensors file: {error}") from error
-    stored = _unpickle(path)
-    state = stored.get("state_dict", stored) if isinstance(stored, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise ValueError(f"{path} holds no weights: expected names with tensors")
-    tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise ValueError(f"{path} holds no weights: expected names with tensors")
-    return {key.removeprefix("module."): value for key, value in tensors.items()}
+    return read_torchscript(path) if is_torchscript(path) else read_weights(path)
 
 
 def fill_clip(model: nn.Module, state: dict[str, Tensor], where: str) -> None:
@@ -76,17 +59,3 @@ def _custom_text(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for key, value in state.items()
         if key not in NOT_WEIGHTS
     }
-
-
-def _unpickle(path: Path) -> object:
-    if is_torchscript(path):
-        return read_torchscript(path)
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} holds more than weights, or is damaged; pickled code is not executed here: "
-            "save the weights as .safetensors"
-        ) from error
-    except (RuntimeError, EOFError, TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no file of weights: {error}") from error

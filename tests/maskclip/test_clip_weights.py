@@ -15,7 +15,7 @@ from torch import nn
 
 from maskclip.clip import ClipConfig
 from maskclip.clip_models import build_clip
-from maskclip.clip_weights import PROMPTS, fill_clip, read_weights
+from maskclip.clip_weights import PROMPTS, fill_clip, read_clip_weights
 from maskclip.torchscript_weights import is_torchscript, read_torchscript
 
 SMALL = "ViT-S-32-alt"  # the smallest of open_clip's
@@ -61,7 +61,7 @@ def test_every_kind_of_file_gives_the_same_weights(tmp_path, monkeypatch, name, 
         save_file(state, name)
     else:
         torch.save(wrap(state), name)
-    read = read_weights(Path(name))
+    read = read_clip_weights(Path(name))
     assert read.keys() == state.keys()
     assert all(torch.equal(read[key], state[key]) for key in state)
 
@@ -94,7 +94,9 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, monkeypatch, archive):
             file.writestr("x/constants.pkl", b"")
     else:
         torch.save({"visual.conv1.weight": Code()}, path)
-    with pytest.raises(ValueError, match="weights.pt (holds more than|is no archive of) weights"):
+    with pytest.raises(
+        ValueError, match="weights.pt (holds pickled code|is no archive of weights)"
+    ):
         build_clip(f"{SMALL}/weights.pt")
     assert not Path("executed").exists()
 
@@ -102,23 +104,15 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, monkeypatch, archive):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("x.safetensors", b"no", "x.safetensors is damaged or no safetensors file"),
-        ("x.pt", b"", "x.pt is damaged or no file of weights|x.pt holds more than weights"),
-        ("x.bin", b"<html>", "x.bin holds more than weights, or is damaged"),
+        ("x.safetensors", b"no", "x.safetensors is damaged"),
+        ("x.pt", b"PK", "x.pt is damaged"),
     ],
 )
 def test_damaged_files_are_one_sentence(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=words) as caught:
-        read_weights(tmp_path / name)
+        read_clip_weights(tmp_path / name)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {1: torch.zeros(1)}, torch.zeros(2)])
-def test_files_without_weights_are_said_so(tmp_path, content):
-    torch.save(content, tmp_path / "x.pt")
-    with pytest.raises(ValueError, match="x.pt holds no weights: expected names with tensors"):
-        read_weights(tmp_path / "x.pt")
 
 
 def test_a_cut_archive_is_one_sentence(tmp_path):
@@ -128,7 +122,7 @@ def test_a_cut_archive_is_one_sentence(tmp_path):
             if not name.endswith("data/3"):
                 cut.writestr(name, whole.read(name))
     with pytest.raises(ValueError, match="cut.pt is damaged: .*data/3"):
-        read_weights(tmp_path / "cut.pt")
+        read_clip_weights(tmp_path / "cut.pt")
 
 
 def custom(**changes: object) -> nn.Module:
