@@ -82,6 +82,8 @@ class EvaluationJob:
                 f"(missing: {', '.join(missing)})"
             )
         check_writable(self.output.parent)
+        if self.report is not None:
+            check_writable(self.report)
         if self.output.is_dir():
             raise ValueError(f"--output must be a file such as metrics.json, {self.output} is not")
 

@@ -158,6 +158,8 @@ class TrueClasses:
         config = self.segmentor.config
         proposals = proposals[proposals.scores >= config.min_objectness]
         present = np.unique(truth[truth != self.ignore])  # (C,)
+        if not len(present):
+            return np.full(truth.shape, NOTHING)
         shared = shared_pixels(
             proposals.mask_probs, truth, present, config.mask_threshold
         )  # (Q, C)

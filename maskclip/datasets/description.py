@@ -98,6 +98,8 @@ def load_description(name: str) -> tuple[str, DatasetDescription]:
             "repository, or give the path of a YAML"
         )
     known = {path.stem: path for path in sorted(DESCRIPTIONS.glob("*.yaml"))}
+    if name in known:
+        return name, load_config(DatasetDescription, known[name], [])
     for stem, path in known.items():
         description = load_config(DatasetDescription, path, [])
         if _key(name) in {_key(each) for each in (stem, *description.aliases)}:

@@ -33,6 +33,8 @@ from proposal.whole_file import open_whole, write_whole
 
 logger = logging.getLogger(__name__)
 
+AT_ONCE = 8  # photos that a process is given
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -170,11 +172,11 @@ def _convert_all(plan: Plan, job: Preparation) -> Iterator[tuple[list[int], floa
     )
     extras = (plan.extras.get(item.stem) for item in plan.items) if plan.extras else repeat(None)
     pairs = zip(plan.items, extras, strict=False)
-    alone = job.workers <= 1
+    alone = job.workers <= 1 or len(plan.items) <= AT_ONCE
     spawn = multiprocessing.get_context("spawn")
     with nullcontext() if alone else ProcessPoolExecutor(job.workers, spawn) as pool:
         try:
-            yield from map(work, pairs) if alone else pool.map(work, pairs, chunksize=8)
+            yield from map(work, pairs) if alone else pool.map(work, pairs, chunksize=AT_ONCE)
         except BaseException:
             if pool is not None:
                 pool.shutdown(wait=False, cancel_futures=True)
