@@ -13,7 +13,7 @@ from proposal.training_config import TrainConfig
 
 logger = logging.getLogger(__name__)
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
-TABLES = ("relative_position_bias_table", "absolute_pos_embed")
+TABLES = ("relative_position_bias_table", "absolute_pos_embed", "no_object")  # embeddings, too
 
 
 def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
