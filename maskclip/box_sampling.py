@@ -18,9 +18,9 @@ PIXELS_PER_CHUNK = 3_000_000  # box pixels gathered at once: bounds memory at ab
 
 @dataclass(frozen=True)
 class Kernel:
-    """Keys' cubic convolution: 2 pixels to each side."""
+    """Keys' cubic convolution, 2 pixels to each side, or the linear one, 1 pixel."""
 
-    sharpness: float  # his a; -0.75 in torch, -0.5 in PIL
+    sharpness: float | None  # his a; -0.75 in torch, -0.5 in PIL; None: linear
     antialias: bool  # widen it where pixels would be skipped
 
 
@@ -124,7 +124,7 @@ def place_taps(start: Tensor, end: Tensor, side: int, kernel: Kernel) -> Taps:
     count = int((4 * stretch.max()).ceil())
     first = (centre - 2 * stretch).floor() + 1
     place = first[..., None] + torch.arange(count)  # (n, S, t)
-    weight = _cubic((place - centre[..., None]) / stretch[..., None], kernel.sharpness)
+    weight = _weight((place - centre[..., None]) / stretch[..., None], kernel.sharpness)
     weight = weight / weight.sum(dim=-1, keepdim=True)
     return Taps(place.long().clamp(min=0).minimum(last), weight)
 
@@ -164,6 +164,11 @@ def pick_linear(pixels: Tensor, boxes: Boxes, side: int) -> Tensor:
         for y in (y0, y1)
     ]
     return torch.lerp(top, bottom, down[:, :, None]) >= 0.5
+
+
+def _weight(distance: Tensor, a: float | None) -> Tensor:
+    """Of a pixel at such a distance from the centre."""
+    return (1 - distance.abs()).clamp(min=0) if a is None else _cubic(distance, a)
 
 
 def _cubic(distance: Tensor, a: float) -> Tensor:

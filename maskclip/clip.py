@@ -19,6 +19,8 @@ from maskclip.text_context import TextContext
 from maskclip.tower import MaskPromptedTower
 
 BACKGROUNDS = ("mean", "attenuate", "blur", "keep")
+INTERPOLATIONS = ("bicubic", "bilinear")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 PACKAGE = "package:"  # prefix of a text tower that lies in an installed Python package
 
 
@@ -47,14 +49,22 @@ class ClipConfig:
     )  # of RGB in [0, 1]; also the fill colour
     std: tuple[float, float, float] = open_clip.OPENAI_DATASET_STD
     fill: tuple[float, float, float] | None = None  # of a crop outside its mask, if not the mean
+    interpolation: str = "bicubic"  # of crops: bicubic | bilinear, as the tower was trained
+    precision: str = "fp32"  # the image tower computes in: fp32 | bf16 | fp16
     text_sha256: str = ""  # of the weights of a text tower from a package, checked when loaded
 
     def __post_init__(self) -> None:
         if self.prompt_depth < 0:
             raise ValueError(f"prompt_depth must be 0 or more, got {self.prompt_depth}")
-        if self.background not in BACKGROUNDS:
-            known = ", ".join(BACKGROUNDS)
-            raise ValueError(f"background must be one of {known}, got {self.background!r}")
+        choices = (
+            ("background", BACKGROUNDS),
+            ("interpolation", INTERPOLATIONS),
+            ("precision", PRECISIONS),
+        )
+        for name, known in choices:
+            if getattr(self, name) not in known:
+                got = getattr(self, name)
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {got!r}")
         if not 0 <= self.background_strength <= 1:
             raise ValueError(
                 f"background_strength must be in [0, 1], got {self.background_strength}"
@@ -176,7 +186,10 @@ class MaskClip(nn.Module):
             pixels = self.pixel_prompt(pixels, crop_masks)
         if not self.config.mask_prompts:
             crop_masks = torch.ones_like(crop_masks)
-        return self.tower(pixels, crop_masks)  # (N, D)
+        if self.config.precision == "fp32":
+            return self.tower(pixels, crop_masks)  # (N, D)
+        with torch.autocast(self.device.type, PRECISIONS[self.config.precision]):
+            return self.tower(pixels, crop_masks).float()  # (N, D)
 
     def encode_names(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """C names, ``|`` between synonyms -> (K, D) unit length and (K,) int64, each one's name.

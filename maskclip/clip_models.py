@@ -240,12 +240,12 @@ def build_tokenizer(text_cfg: dict[str, Any]) -> Callable[..., Tensor]:
 
 def _from_source(spec: str, source: ClipSource) -> MaskClip:
     """Of a model that open_clip knows, or that is in its layout."""
-    shown = {key: source.preprocess[key] for key in ("mean", "std") if key in source.preprocess}
-    config = ClipConfig(
-        name=spec,
-        model=source.model,
-        **{key: tuple(float(each) for each in value) for key, value in shown.items()},
-    )
+    shown = source.preprocess
+    colours = {
+        key: tuple(float(each) for each in shown[key]) for key in ("mean", "std") if key in shown
+    }
+    interpolation = "bilinear" if shown.get("interpolation") == "bilinear" else "bicubic"
+    config = ClipConfig(name=spec, model=source.model, interpolation=interpolation, **colours)
     if source.weights is None:
         logger.warning(
             "%s has random weights: its names will mean nothing. Give weights as %s/<tag> (its "

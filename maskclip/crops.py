@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from PIL import Image
@@ -24,7 +26,10 @@ from maskclip.box_sampling import (
 BACKGROUNDS = ("mean", "attenuate", "blur", "keep")  # what lies outside the mask (SPEC 3)
 BLUR_SIZE = 16  # pixels to which blur reduces the image's longer side
 PUBLISHED = Kernel(sharpness=-0.75, antialias=False)
-SHARP = Kernel(sharpness=-0.5, antialias=True)
+KERNELS = {  # as Pillow names and has them: what CLIPs are trained on
+    "bicubic": Kernel(sharpness=-0.5, antialias=True),
+    "bilinear": Kernel(sharpness=None, antialias=True),
+}
 
 _MARGIN = 64  # a multiple of every halving, so that a trimmed image has the same pyramid
 
@@ -67,15 +72,16 @@ def crop_regions(
     compat: bool = False,
     background: str = "mean",
     background_strength: float = 0.5,
+    interpolation: str = "bicubic",
 ) -> tuple[Tensor, Tensor]:
     """(H, W, 3) uint8, (N, h, w) bool, (N, 4) -> crops (N, 3, S, S) 0-255, crop_masks (N, S, S).
 
     Boxes are in pixels of the masks, which may be smaller or larger than the image.
     ``compat`` is the published resampling (SPEC 2.3): the image at the masks' size, filled outside
     the mask, by bicubic without antialiasing, which overshoots 0-255; masks by floored nearest.
-    Otherwise boxes are sampled from the image as it is, antialiased, and what lies outside
-    ``crop_masks`` is background exactly. ``background_strength`` is what ``attenuate`` leaves of
-    the background's contrast to the fill colour.
+    Otherwise boxes are sampled from the image as it is, antialiased, by ``interpolation``, and
+    what lies outside ``crop_masks`` is background exactly. ``background_strength`` is what
+    ``attenuate`` leaves of the background's contrast to the fill colour.
     """
     device = masks.device
     image = torch.as_tensor(image, device=device)
@@ -90,7 +96,7 @@ def crop_regions(
     backdrop = _backdrop(image, background, fill_colour, background_strength)
     if image.shape[:2] == masks.shape[1:]:
         image, backdrop, masks, boxes_xyxy = _trim(image, backdrop, masks, boxes_xyxy)
-    cut = _cut_published if compat else _cut_sharp
+    cut = _cut_published if compat else partial(_cut_sharp, kernel=KERNELS[interpolation])
     crops, crop_masks = cut(image.float(), backdrop, masks, boxes_xyxy, side)
     return crops.permute(0, 3, 1, 2), crop_masks  # channels last in memory, as convolutions like it
 
@@ -133,7 +139,13 @@ def _cut_published(
 
 
 def _cut_sharp(
-    image: Tensor, backdrop: Tensor, masks: Tensor, boxes_xyxy: Tensor, side: int
+    image: Tensor,
+    backdrop: Tensor,
+    masks: Tensor,
+    boxes_xyxy: Tensor,
+    side: int,
+    *,
+    kernel: Kernel,
 ) -> tuple[Tensor, Tensor]:
     """(H, W, 3), (H, W, 3) or (3,), (N, h, w), (N, 4) -> (N, S, S, 3), (N, S, S)."""
     (height, width), (h, w) = image.shape[:2], masks.shape[1:]
@@ -151,7 +163,7 @@ def _cut_sharp(
     crop_masks = masks.new_empty(len(masks), side, side)
     for chunk in boxes.chunks():
         box, extent = boxes[chunk], exact_xyxy[chunk] - outer_xyxy[chunk, :2].repeat(1, 2)
-        taps = [place_taps(extent[:, i], extent[:, i + 2], side, SHARP) for i in (0, 1)]
+        taps = [place_taps(extent[:, i], extent[:, i + 2], side, kernel) for i in (0, 1)]
         inside = pick_linear(mask_pixels, mask_boxes[chunk], side)  # (n, S, S)
         seen, outside = mix(columns(pixels, box), box, *taps), behind
         if behind.ndim == 2:

@@ -63,6 +63,7 @@ def classify_masks(
         clip.fill_colour,
         background=clip.config.background,
         background_strength=clip.config.background_strength,
+        interpolation=clip.config.interpolation,
     )
     embeddings = clip.encode_regions(crops, crop_masks)  # (N, D)
     text_embeddings, owner = clip.encode_names(names)

@@ -96,6 +96,7 @@ class RegionNamer:
                 compat=self.config.compat,
                 background=clip.config.background,
                 background_strength=clip.config.background_strength,
+                interpolation=clip.config.interpolation,
             )
             watch.lap("crop")
             batch_size = self.config.clip_batch_size

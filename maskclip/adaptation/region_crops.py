@@ -38,6 +38,7 @@ class RegionCrops:
         self.box_margin = clip.config.box_margin
         self.background = clip.config.background
         self.background_strength = clip.config.background_strength
+        self.interpolation = clip.config.interpolation
         self._photos = PhotoMemory(MEMORY_BYTES // max(1, workers))
 
     def cut(self, region: int, varied: np.random.Generator | None) -> tuple[Tensor, Tensor]:
@@ -56,6 +57,7 @@ class RegionCrops:
             self.fill_colour,
             background=self.background,
             background_strength=self.background_strength,
+            interpolation=self.interpolation,
         )
         crop, crop_mask = crops[0], crop_masks[0]
         if varied is not None and self.config.brightness:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,8 +9,9 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from maskclip.clip import ClipConfig, MaskClip
-from maskclip.clip_models import build_clip, from_openai_layout, nano_config
+from maskclip.clip_models import build_clip, nano_config
 from maskclip.crops import crop_regions, region_boxes
+from maskclip.published import load_published
 
 SIDE = 32
 TINY = {
@@ -79,6 +79,18 @@ def test_prompts_can_be_left_unused():
     assert not torch.allclose(prompted.encode_regions(crops, masks), expected, atol=1e-3)
 
 
+@torch.no_grad()
+def test_reduced_precision_is_near_and_leaves_names_alone():
+    full, half = build(), build(precision="bf16")
+    crops, masks = random_regions(3)
+    expected, got = full.encode_regions(crops, masks), half.encode_regions(crops, masks)
+    assert got.dtype == torch.float32
+    assert not torch.equal(got, expected)
+    assert F.cosine_similarity(got, expected).min() > 0.999
+    assert torch.equal(half.encode_names(["cat"])[0], full.encode_names(["cat"])[0])
+    assert half.encode_regions(*random_regions(0)).shape == (0, 16)
+
+
 def test_training_reaches_tower_and_scale_but_no_text():
     clip = build().train()
     crops, masks = random_regions(2)
@@ -109,6 +121,8 @@ def test_wrong_shapes_are_refused(crops, masks, words):
         ({"background": "pink"}, "one of mean, attenuate, blur, keep, got 'pink'"),
         ({"background_strength": 2.0}, r"in \[0, 1\], got 2.0"),
         ({"std": (0.0, 1.0, 1.0)}, "std above 0"),
+        ({"interpolation": "nearest"}, "interpolation must be one of bicubic, bilinear, got"),
+        ({"precision": "int8"}, "precision must be one of fp32, bf16, fp16, got 'int8'"),
     ],
 )
 def test_impossible_settings_are_refused(changes, words):
@@ -182,46 +196,12 @@ def test_minilm_gives_the_sentence_embeddings_of_its_package(nano):
     torch.testing.assert_close(got, expected, atol=2e-6, rtol=0)
 
 
-def load_reference(folder: Path) -> tuple[dict, MaskClip]:
-    """The settings and the CLIP of a checkpoint in the published format."""
-    settings = json.loads((folder / "config.json").read_text())
-    state = torch.load(folder / "reference.pth", weights_only=True)["model"]
-    prefix = "clip_adapter."
-    state = {key.removeprefix(prefix): state[key].float() for key in state if prefix in key}
-    sizes = settings["clip"]
-    config = ClipConfig(
-        name=folder.name,
-        model={
-            "embed_dim": sizes["embed_dim"],
-            "quick_gelu": sizes["quick_gelu"],
-            "vision_cfg": {
-                "image_size": sizes["image_size"],
-                "layers": sizes["vision_layers"],
-                "width": sizes["vision_width"],
-                "patch_size": sizes["patch_size"],
-            },
-            "text_cfg": {
-                "width": sizes["text_width"],
-                "heads": sizes["text_heads"],
-                "layers": sizes["text_layers"],
-            },
-        },
-        prompt_depth=settings["mask_prompt_depth"],
-        templates=settings["templates"],
-        mean=tuple((state["pixel_mean"].flatten() / 255).tolist()),
-        std=tuple((state["pixel_std"].flatten() / 255).tolist()),
-    )
-    clip = build_clip(config)
-    weights = {key.removeprefix("clip_model."): state[key] for key in state if "clip_model" in key}
-    clip.load_state_dict(from_openai_layout(weights))
-    return settings, clip
-
-
 @pytest.mark.parametrize("variant", ["swin", "resnet-deeplab"])
 @torch.no_grad()
 def test_published_embeddings_are_reproduced(shared, variant):
     folder = shared / "reference" / variant
-    settings, clip = load_reference(folder)
+    settings = json.loads((folder / "config.json").read_text())
+    clip = load_published(folder / "reference.pth", folder / "config.json").clip
     expected = load_file(folder / "expected.safetensors")
     names, _ = clip.encode_names(settings["class_names"])
     torch.testing.assert_close(names, expected["text_embeddings"][:-1], atol=1e-4, rtol=0)

@@ -211,3 +211,24 @@ def test_widened_boxes_stay_in_the_photo():
     assert widened.tolist() == [[5, 8, 32, 22], [0, 0, 10, 40], [5, 5, 6, 6]]
     assert widen_boxes(boxes_xyxy, 0.0, (40, 32)).equal(boxes_xyxy)
     assert widen_boxes(boxes_xyxy[:0], 0.25, (40, 32)).shape == (0, 4)
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("side", [20, 64])
+def test_a_whole_photo_is_resized_as_pillow_does_it(interpolation, side):
+    generator = np.random.default_rng(0)
+    photo = generator.integers(60, 190, (31, 37, 3), dtype=np.uint8)  # nothing overshoots
+    masks = torch.ones(1, 31, 37, dtype=torch.bool)
+    crops, _ = crop_regions(
+        photo,
+        masks,
+        torch.tensor([[0, 0, 37, 31]]),
+        side,
+        torch.zeros(3),
+        interpolation=interpolation,
+    )
+    resample = Image.Resampling[interpolation.upper()]
+    expected = np.array(Image.fromarray(photo).resize((side, side), resample))
+    # Pillow has another rule at the border, and rounds after each of the two axes
+    difference = np.abs(crops[0].permute(1, 2, 0).numpy() - expected)[5:-5, 5:-5]
+    assert difference.max() < 2
