@@ -14,6 +14,8 @@ from labeling.captions import CaptionedImage
 from labeling.labeler import Labeler
 from labeling.matching import MatchConfig
 from labeling.nouns import NounConfig, NounParser, read_stop_nouns
+from labeling.shards import pinned_threads
+from labeling.word_lists import DATA
 from maskclip.segmentor import Segmentor
 from proposal.configuration import config_to_dict
 
@@ -32,7 +34,7 @@ class LabelConfig:
     overrides: tuple[str, ...] = ()  # such as segmentor.mask_threshold=0.4
     batch_size: int = 32  # regions of a photo in one forward of CLIP
     threads: int = 1  # CPU threads of a worker: more of them change the last bits of scores
-    captions_per_image: int = 0  # the first so many; 0 all
+    captions_per_image: str = "all"  # the first so many, or all
     shard_size: int = 200  # photos in one file
     nouns: NounConfig = field(default_factory=NounConfig)
     match: MatchConfig = field(default_factory=MatchConfig)
@@ -41,16 +43,15 @@ class LabelConfig:
         for name in ("batch_size", "threads", "shard_size"):
             if vars(self)[name] < 1:
                 raise ValueError(f"{name} must be at least 1, got {vars(self)[name]}")
-        if self.captions_per_image < 0:
-            raise ValueError(
-                f"captions_per_image must be 1 or more, or all, got {self.captions_per_image}"
-            )
+        number = self.captions_per_image
+        if number != "all" and not (number.isdecimal() and int(number)):
+            raise ValueError(f"captions_per_image must be all, or 1 or more, got {number!r}")
 
     def choose(self, entries: Sequence[CaptionedImage]) -> list[CaptionedImage]:
         """Entries with as many captions as are wanted."""
-        if not self.captions_per_image:
+        if self.captions_per_image == "all":
             return list(entries)
-        wanted = slice(self.captions_per_image)
+        wanted = slice(int(self.captions_per_image))
         return [replace(entry, captions=entry.captions[wanted]) for entry in entries]
 
     def load_segmentor(self, device: str) -> Segmentor:
@@ -68,15 +69,19 @@ class LabelConfig:
         )
 
     def build_labeler(self, segmentor: Segmentor) -> Labeler:
-        """What labels with this model, to be built and used under ``pinned_threads``."""
-        return Labeler(segmentor, self.match, NounParser(self.nouns))
+        """What labels with this model, to be used under ``pinned_threads`` as well.
+
+        Raises:
+            ValueError, FileNotFoundError: as ``NounParser``.
+        """
+        with pinned_threads(self.threads):
+            return Labeler(segmentor, self.match, NounParser(self.nouns))
 
     def describe(self, segmentor: Segmentor) -> dict[str, Any]:
         """All settings, the model's own included, as plain values for ``run.json``."""
-        stopped = "\n".join(sorted(read_stop_nouns(self.nouns.stop_nouns)))
         return {
             **config_to_dict(self),
-            "stop_nouns_sha256": hashlib.sha256(stopped.encode()).hexdigest(),
+            "nouns_sha256": fingerprint_nouns(self.nouns),
             "segmentor": config_to_dict(segmentor.config),
             "clip_config": config_to_dict(segmentor.clip.config),
             "proposer_name": segmentor.proposer_name,
@@ -94,6 +99,14 @@ def fingerprint_model(segmentor: Segmentor) -> str:
                 digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
                 content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
                 digest.update(content.numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_nouns(config: NounConfig) -> str:
+    """SHA-256 of the word lists that decide what is a noun."""
+    digest = hashlib.sha256("\n".join(sorted(read_stop_nouns(config.stop_nouns))).encode())
+    for path in sorted(DATA.glob("*.txt")):
+        digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

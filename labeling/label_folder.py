@@ -107,10 +107,9 @@ class LabelFolder:
             ) from error
         self.done[shard.index] = entry
 
-    def finish(self) -> dict[str, int]:
-        """Put the lists into the order of the shards -> totals over all of them."""
+    def finish(self) -> None:
+        """Put the lists into the order of the shards."""
         self._rewrite()
-        return self.totals()
 
     def totals(self) -> dict[str, int]:
         """Counts over the shards that are done."""

@@ -8,14 +8,14 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
+from labeling.labeler import Labeler
 from labeling.shards import LabeledShard, Shard, Tick
 from labeling.worker import Work, Worker
-from maskclip.segmentor import Segmentor
 
 logger = logging.getLogger(__name__)
 ATTEMPTS = 3  # at a shard whose worker dies
@@ -26,14 +26,19 @@ SPAWN = multiprocessing.get_context("spawn")  # a forked process may not use CUD
 class OneProcess:
     """Labels in the process that asks for it."""
 
-    def __init__(self, work: Work, device: str, segmentor: Segmentor) -> None:
-        """What to do; on which device; the model, as the CPU has it."""
-        self.worker = Worker(work, device, segmentor if device == "cpu" else None)
+    def __init__(self, work: Work, device: str, labeler: Labeler) -> None:
+        """What to do; on which device; what does it, on the CPU."""
+        self.work, self.device = work, device
+        self.labeler = labeler if device == "cpu" else None
 
-    def label(self, shards: Iterator[Shard], tick: Tick) -> Iterator[LabeledShard]:
+    def label(self, shards: Sequence[Shard], tick: Tick) -> Iterator[LabeledShard]:
         """Shards -> the same, labelled, in their order."""
+        worker = Worker(self.work, self.device, self.labeler)
         for shard in shards:
-            yield self.worker.label(shard, tick)
+            yield worker.label(shard, tick)
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 class LocalEngine:
@@ -48,16 +53,17 @@ class LocalEngine:
         self.work = work
         self.devices = devices
 
-    def label(self, shards: Iterator[Shard], tick: Tick) -> Iterator[LabeledShard]:
+    def label(self, shards: Sequence[Shard], tick: Tick) -> Iterator[LabeledShard]:
         """Shards -> the same, labelled, in the order in which they are done.
 
         Raises:
             RuntimeError: a shard cannot be labelled; the message says why.
         """
-        slots = [_Slot(self.work, device) for device in self.devices]
+        waiting = iter(shards)
+        slots = [_Slot(self.work, device) for device in self.devices[: len(shards)]]
         try:
             for slot in slots:
-                slot.give(next(shards, None))
+                slot.give(next(waiting, None))
             while any(slot.shard for slot in slots):
                 busy = [slot for slot in slots if slot.shard]
                 connection.wait([slot.pipe for slot in busy], GLANCE)
@@ -66,11 +72,14 @@ class LocalEngine:
                     done = slot.take()
                     if done is not None:
                         tick(*slot.progress(done))
-                        slot.give(next(shards, None))
+                        slot.give(next(waiting, None))
                         yield done
         finally:
             for slot in slots:
                 slot.stop()
+
+    def close(self) -> None:
+        """There is nothing to end: the workers end with the shards."""
 
 
 class _Slot:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,24 +15,31 @@ import torch
 from tqdm import tqdm
 
 from labeling.captions import CaptionedImage, read_captions
+from labeling.contact_sheet import write_contact_sheet
+from labeling.export import export_pairs
 from labeling.label_config import LabelConfig, fingerprint_captions
-from labeling.label_folder import LabelFolder, locked
+from labeling.label_folder import SKIPPED, SUMMARY, LabelFolder, locked
+from labeling.labeler import Labeler
 from labeling.local_engine import LocalEngine, OneProcess
+from labeling.pair_summary import table, write_pair_summary
 from labeling.shards import LabeledShard, Shard, Tick, cut
 from labeling.worker import Work
-from maskclip.pairs import write_summary
 from maskclip.prediction import check_writable, choose_device
-from maskclip.segmentor import Segmentor
 
 ENGINES = ("local", "ray")
+SHEET = "pairs.html"
 PROBES = 1000  # photos that are looked for before anything is done
 
 
 class Engine(Protocol):
     """Whatever labels shards."""
 
-    def label(self, shards: Iterator[Shard], tick: Tick) -> Iterator[LabeledShard]:
+    def label(self, shards: Sequence[Shard], tick: Tick) -> Iterator[LabeledShard]:
         """Shards -> the same, labelled, in any order; ``tick`` is told of photos and pairs."""
+        ...
+
+    def close(self) -> None:
+        """End what was started for it."""
         ...
 
 
@@ -95,16 +104,52 @@ def self_label(job: Job) -> dict[str, Any]:
         "captions_sha256": fingerprint_captions(entries),
     }
     shards = list(cut(entries, job.config.shard_size)) or [Shard(0, ())]
-    with locked(job.output):
+    work = Work(job.config, job.images, config["weights_sha256"])
+    labeler = job.config.build_labeler(segmentor)
+    engine = choose_engine(job, work, devices[: len(shards)], labeler)
+    with closing(engine), locked(job.output):
         folder = LabelFolder(job.output, len(shards))
         folder.begin(job.images, config, captions=str(job.captions.resolve()))
         missing = [shard for shard in shards if folder.is_missing(shard)]
         if missing:
-            work = Work(job.config, job.images, config["weights_sha256"])
-            engine = choose_engine(job, work, devices[: len(missing)], segmentor)
             _label(engine, missing, folder, len(entries))
-        counts = folder.finish()
-        return write_summary(job.output) | counts
+            folder.finish()
+        if not (job.output / SUMMARY).exists():
+            write_contact_sheet(job.output)
+            return write_pair_summary(job.output, folder.totals())
+    return read_summary(job.output)
+
+
+def read_summary(output: Path) -> dict[str, Any]:
+    """What a run that is complete found.
+
+    Raises:
+        ValueError: the run is not complete, or there is none.
+    """
+    path = output / SUMMARY
+    if not path.is_file():
+        raise ValueError(f"{output} holds no finished run (no {SUMMARY}): finish it first")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def export_finished(output: Path, form: str) -> Path:
+    """Write a complete run's pairs as ``coco`` or ``crops`` -> the file.
+
+    Raises:
+        ValueError, FileNotFoundError: the run is not complete, or as ``export_pairs``.
+    """
+    read_summary(output)
+    return export_pairs(output, form)
+
+
+def tell(summary: dict[str, Any], output: Path) -> str:
+    """A summary for people, and where to look."""
+    lines = [table(summary)]
+    if summary["skipped"]:
+        lines.append(f"{summary['skipped']:,} photos were left out, {output / SKIPPED} says why")
+    if (output / SHEET).exists():
+        lines.append(f"look at {output / SHEET}")
+    return "\n".join(lines)
 
 
 def choose_devices(device: str, workers: int | None, threads: int) -> list[str]:
@@ -122,7 +167,7 @@ def choose_devices(device: str, workers: int | None, threads: int) -> list[str]:
     return [there[index % len(there)] for index in range(workers or alone)]
 
 
-def choose_engine(job: Job, work: Work, devices: list[str], segmentor: Segmentor) -> Engine:
+def choose_engine(job: Job, work: Work, devices: list[str], labeler: Labeler) -> Engine:
     """The engine of a job; one local worker is this process, with the model it has already.
 
     Raises:
@@ -132,9 +177,9 @@ def choose_engine(job: Job, work: Work, devices: list[str], segmentor: Segmentor
     if job.engine == "ray":
         from labeling.ray_engine import RayEngine  # here, as Ray is an extra
 
-        return RayEngine(work, devices[0].split(":")[0], job.workers)
+        return RayEngine(work, devices[0].split(":")[0], job.workers, len(devices))
     if len(devices) == 1:
-        return OneProcess(work, devices[0], segmentor)
+        return OneProcess(work, devices[0], labeler)
     return LocalEngine(work, devices)
 
 
@@ -151,8 +196,9 @@ def _label(engine: Engine, shards: list[Shard], folder: LabelFolder, total: int)
             bar.set_postfix_str(f"{pairs:,} pairs", refresh=False)
             bar.update(images)
 
-        for done in engine.label(iter(shards), tick):
-            folder.store(done)
+        with closing(engine.label(shards, tick)) as labeled:
+            for done in labeled:
+                folder.store(done)
 
 
 def _cores() -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 from labeling.label_config import LabelConfig, fingerprint_model
 from labeling.labeler import Labeler
 from labeling.shards import LabeledShard, Shard, Tick, label_shard, pinned_threads
-from maskclip.segmentor import Segmentor
 
 
 @dataclass(frozen=True)
@@ -23,22 +22,22 @@ class Work:
 class Worker:
     """Labels shards with one model on one device."""
 
-    def __init__(self, work: Work, device: str, segmentor: Segmentor | None = None) -> None:
-        """Load the model, unless it is at hand.
+    def __init__(self, work: Work, device: str, labeler: Labeler | None = None) -> None:
+        """Load the model, unless a labeler is at hand.
 
         Raises:
             ValueError: this process finds another model than the run was started with.
         """
         self.work = work
-        if segmentor is None:
+        if labeler is None:
             segmentor = work.config.load_segmentor(device)
             if fingerprint_model(segmentor) != work.weights:
                 raise ValueError(
                     f"the model {work.config.model} has other weights for this worker than where "
                     "the run was started: give all machines the same files"
                 )
-        with pinned_threads(work.config.threads):
-            self.labeler: Labeler = work.config.build_labeler(segmentor)
+            labeler = work.config.build_labeler(segmentor)
+        self.labeler = labeler
 
     def label(self, shard: Shard, tick: Tick) -> LabeledShard:
         """One shard; ``tick`` is told of each photo."""
