@@ -40,7 +40,7 @@ UNFITTED = {
     "proposer": ["fusion_weight=1.0", "objectness_power=0.0", "min_objectness=0.0"],
 }
 # What cannot change once a CLIP is built
-FIXED_IN_CLIP = ("model", "prompt_depth", "pixel_prompt", "text_context", "mean", "std")
+FIXED_IN_CLIP = ("model", "prompt_depth", "pixel_prompt", "text_context")
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def load_clip(
     fixed = [name for name in FIXED_IN_CLIP if vars(changed)[name] != vars(clip.config)[name]]
     if fixed:
         raise ValueError(f"clip.{fixed[0]} belongs to the weights of {spec}: it cannot be set")
-    clip.config = changed
+    clip.change(changed)
     return clip
 
 

@@ -98,7 +98,6 @@ class MaskClip(nn.Module):
     ) -> None:
         """A configuration, the open_clip CustomTextCLIP it describes, and its tokenizer."""
         super().__init__()
-        self.config = config
         self.tower = MaskPromptedTower(model.visual, config.prompt_depth)
         self.log_logit_scale = model.logit_scale
         model.text.requires_grad_(False)
@@ -116,9 +115,16 @@ class MaskClip(nn.Module):
         self.text_encoder = TextEncoder(model, tokenizer, context=self.text_context)
         self._memo: tuple[tuple, Tensor, Tensor] | None = None  # the last names' embeddings
         for name in ("mean", "std"):
-            values = torch.tensor(getattr(config, name))[:, None, None]  # (3, 1, 1)
-            self.register_buffer(name, values, persistent=False)
+            self.register_buffer(name, torch.zeros(3, 1, 1), persistent=False)
+        self.change(config)
         self.eval()
+
+    def change(self, config: ClipConfig) -> None:
+        """Take other settings, of the same model and the same learned parts."""
+        self.config = config
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(config, name))[:, None, None]  # (3, 1, 1)
+            getattr(self, name).copy_(values)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskClip:
         """``to``, ``half`` and the like also reach the hidden text tower."""

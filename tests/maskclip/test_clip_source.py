@@ -38,9 +38,15 @@ def conv(clip) -> torch.Tensor:
 @pytest.mark.parametrize("form", ["{}", "local-dir:{}"])
 def test_a_folder_in_open_clips_layout(folder, form):
     assert is_open_clip_folder(folder)
-    clip = load_clip(form.format(folder), overrides=["background=keep"])
+    clip = load_clip(form.format(folder), overrides=["background=keep", "mean=[0.1,0.2,0.5]"])
     assert clip.side == 32
     assert clip.config.background == "keep"
+    assert clip.config.interpolation == "bilinear"
+    assert clip.fill_colour.tolist() == pytest.approx([25.5, 51, 127.5])
+    grey = clip.normalise(torch.full((1, 3, 32, 32), 127.5))[0, :, 0, 0]
+    assert grey.tolist() == pytest.approx([0.4 / 0.2, 0.3 / 0.3, 0], abs=1e-6)
+    with pytest.raises(ValueError, match="clip.prompt_depth belongs to the weights"):
+        load_clip(form.format(folder), overrides=["prompt_depth=2"])
 
 
 def test_weights_without_pickle_come_first(folder, tmp_path):
