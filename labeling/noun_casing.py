@@ -8,6 +8,7 @@ from dataclasses import dataclass
 SHOUTED = 0.7  # share of capital letters from which a caption is all capitals
 TITLED = 0.6  # share of capitalised words from which a caption is written as a title
 _SPACED = re.compile(r"(?<=[a-z]{2}[.,;!?])(?=[A-Za-z]{2})|(?<=[^\s/])(?=/)|(?<=/)(?=[^\s/])")
+_MARKS = ".,;:!?\"'()"
 _QUOTES = str.maketrans({"‘": "'", "’": "'", "`": "'", "“": '"', "”": '"', "–": " - ", "—": " - "})
 
 
@@ -24,10 +25,13 @@ def settle_case(caption: str) -> Cased:
     words = _SPACED.sub(" ", caption.translate(_QUOTES)).split()
     if _is_plain(words):
         return Cased(" ".join(words).lower(), frozenset())
+    bare = [word.strip(_MARKS) for word in words]
+    shouted = [letters.isupper() and len(letters) > 1 for letters in bare]
     settled, names, starts = [], set(), True
-    for word in words:
-        letters = word.strip(".,;:!?\"'()")
-        if starts or not letters[:1].isupper() or (letters.isupper() and len(letters) > 1):
+    for place, (word, letters) in enumerate(zip(words, bare, strict=True)):
+        # "a TV" is a thing, "a BAE SYSTEMS flag" bears a name
+        alone = shouted[place] and not any(shouted[max(0, place - 1) : place + 2 : 2])
+        if starts and not shouted[place] or not letters[:1].isupper() or alone:
             settled.append(word.lower())
         else:
             settled.append(word)
@@ -43,4 +47,4 @@ def _is_plain(words: list[str]) -> bool:
     if not letters or sum(map(str.isupper, letters)) >= SHOUTED * len(letters):
         return True
     initials = [word[0] for word in words[1:] if word[0].isalpha()]
-    return len(initials) >= 3 and sum(map(str.isupper, initials)) >= TITLED * len(initials)
+    return len(initials) >= 4 and sum(map(str.isupper, initials)) >= TITLED * len(initials)

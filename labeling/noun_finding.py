@@ -32,6 +32,7 @@ class NounFinder:
         self.forms = forms
         self.never = packaged_words("not_nouns")
         self.proper = packaged_words("proper_nouns")
+        self.common = packaged_words("common_nouns")
         self.verbs = packaged_words("verbs")
         ing = packaged_words("ing_nouns")
         self.sure_ing = frozenset(word[:-1] for word in ing if word.endswith("!"))
@@ -47,7 +48,7 @@ class NounFinder:
     ) -> bool:
         word, tag = lowered[place], words[place].tag
         singular = self.forms.singular(word)
-        if not _WORD.fullmatch(word) or len(word) < 2 or {word, singular} & self.never:
+        if not _WORD.fullmatch(word) or len(word.rstrip(".")) < 2 or {word, singular} & self.never:
             return False
         if {word, singular} & self.proper:
             return False
@@ -76,13 +77,13 @@ class NounFinder:
     ) -> bool:
         """A capitalised word that is tagged as a name."""
         around = {*lowered[max(0, place - 1) : place], *lowered[place + 1 : place + 2]}
-        if around & set(names) or not self.forms.is_known(lowered[place]):
+        if around & set(names) or self.forms.singular(lowered[place]) not in self.common:
             return False
         return place + 1 == len(words) or words[place + 1].tag not in NOUN_TAGS
 
     def _is_tagged_noun(self, singular: str, tag: str, before: str, after: str) -> bool:
-        known = singular in self.forms.nouns
-        if not known and singular in self.forms.adjectives:
+        last = singular.rpartition("-")[2]  # "t-shirt" is a shirt, "well-lit" nothing
+        if singular not in self.forms.nouns and last in self.forms.adjectives:
             return False
         if tag in ("NNP", "NNPS"):
             return not (singular in self.forms.adjectives and after in NOUN_TAGS)

@@ -29,10 +29,6 @@ class NounForms:
         self.rules = rules
         self.plural_only = packaged_words("plural_nouns")
 
-    def is_known(self, word: str) -> bool:
-        """Whether the word, or its singular, is a noun of the dictionary."""
-        return word in self.nouns or self.singular(word) in self.nouns
-
     def singular(self, word: str, *, plural: bool = True) -> str:
         """A noun in lower case -> its singular; ``plural``: the tagger takes it for a plural."""
         if word in self.plural_only or (not plural and word in self.nouns):
