@@ -34,8 +34,10 @@ from maskclip.annotations import (
     coco_photos,
     read_photo_list,
 )
-from maskclip.checkpoint import load_clip, load_proposer
+from maskclip.benchmarks.model import Model
+from maskclip.checkpoint import load_proposer
 from maskclip.clip import MaskClip
+from maskclip.datasets.label_maps import paint_labels
 from maskclip.evaluation import Confusion
 from maskclip.images import load_image
 from maskclip.region_accuracy import classify_masks, region_accuracy
@@ -80,50 +82,25 @@ class HeldOut:
             yield load_image(self.images / photo.file_name), photo
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """The model that is measured: a packaged name or folder, with settings overridden."""
-
-    model: str
-    device: str = "cpu"
-    overrides: tuple[str, ...] = ()  # such as clip.background=mean
-
-    def proposer(self) -> Proposer:
-        """Its stage 1 alone, as a run folder may hold it."""
-        return load_proposer(self.model, self.device, self._settings("proposer"))
-
-    def clip(self) -> MaskClip:
-        """Its stage 2 alone, as a run folder may hold it."""
-        return load_clip(self.model, self.device, self._settings("clip"))
-
-    def segmentor(self) -> Segmentor:
-        """Both stages, naming every pixel."""
-        settings = [*self.overrides, "segmentor.background=none"]
-        return Segmentor.from_pretrained(self.model, device=self.device, overrides=settings)
-
-    def _settings(self, section: str) -> list[str]:
-        prefix = f"{section}."
-        return [each.removeprefix(prefix) for each in self.overrides if each.startswith(prefix)]
-
-
 def measure(
-    candidate: Candidate,
+    candidate: Model,
     shared: str | Path,
     *,
     only: Sequence[str] = PARTS,
     limit: int | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """The candidate on the held-out photos -> for each of ``only``, numbers per contestant."""
     held_out = HeldOut.load(shared, limit)
     measurements = {
-        "proposals": lambda: measure_proposals({"model": candidate.proposer()}, held_out),
+        "proposals": lambda: measure_proposals({"model": candidate.stage1(device)}, held_out),
         "superpixels": lambda: measure_proposals(
             {"baseline of proposals": load_proposer("superpixels")}, held_out
         ),
-        "regions": lambda: measure_regions(candidate.clip(), held_out),
-        "pixels": lambda: measure_pixels(candidate.segmentor(), held_out),
+        "regions": lambda: measure_regions(candidate.stage2(device), held_out),
+        "pixels": lambda: measure_pixels(candidate.segmentor(device), held_out),
         "voc": lambda: measure_voc(
-            candidate.segmentor(), TeacherDeepLab.load(Path(shared) / TEACHER), held_out
+            candidate.segmentor(device), TeacherDeepLab.load(Path(shared) / TEACHER), held_out
         ),
     }
     numbers: dict[str, Any] = {"model": candidate.model, "photos": len(held_out.photos)}
@@ -196,12 +173,9 @@ def score_labels(
 
 def truth_labels(photo: AnnotatedPhoto, names: Sequence[str]) -> np.ndarray:
     """(H, W) int64 true index into ``names``, 255 where no instance of these lies uppermost."""
-    labels = np.full(photo.size_hw, IGNORE, dtype=np.int64)
     single = [one for one in photo.instances if not one.crowd]
-    for instance in sorted(single, key=lambda one: int(one.mask.sum()), reverse=True):
-        known = instance.name in names
-        labels[instance.mask] = names.index(instance.name) if known else IGNORE
-    return labels
+    labels = [names.index(one.name) if one.name in names else IGNORE for one in single]
+    return paint_labels([one.mask for one in single], labels, photo.size_hw, IGNORE)
 
 
 def table(numbers: dict[str, Any]) -> str:

@@ -12,7 +12,8 @@ import logging
 import sys
 from pathlib import Path
 
-from labeling.quality import PARTS, Candidate, measure, table
+from labeling.quality import PARTS, measure, table
+from maskclip.benchmarks.model import Model
 from maskclip.json_file import write_json
 
 
@@ -35,8 +36,9 @@ def main() -> int:
     args = parse_args()
     logging.basicConfig(level=logging.WARNING, format="measure_nano: %(message)s")
     try:
-        candidate = Candidate(args.model, args.device, tuple(args.set))
-        numbers = measure(candidate, args.shared, only=args.only, limit=args.limit)
+        candidate = Model(args.model, overrides=tuple(args.set))
+        choice = {"only": args.only, "limit": args.limit, "device": args.device}
+        numbers = measure(candidate, args.shared, **choice)
         args.output.parent.mkdir(parents=True, exist_ok=True)
         write_json(args.output, numbers)
     except (ValueError, OSError) as error:

@@ -118,8 +118,8 @@ def dataset_objects(name: str, data_root: Path) -> tuple[Path, Path]:
     prepared, _ = find_dataset(name, data_root)
     if not (prepared.folder / INSTANCES).is_file():
         raise FileNotFoundError(
-            f"{prepared.folder} has no {INSTANCES}: lvis, coco_instances and coco_panoptic have "
-            "objects, for others give --instances and --images"
+            f"{prepared.folder} has no {INSTANCES}: lvis and coco_instances have objects, for "
+            "others give --instances and --images"
         )
     return prepared.folder / INSTANCES, prepared.folder / IMAGES
 

@@ -21,7 +21,7 @@ from maskclip.segmentation import Segmentation, display_name
 from proposal.whole_file import write_whole
 
 SHOWN = 8  # photos among the best, and among the worst
-SIDE = 420  # pixels of the longer side of a picture
+SIDE = 380  # pixels of the longer side of a picture
 PAIRS = 40  # confusions that are listed
 PAGE = "index.html"
 
@@ -53,7 +53,8 @@ def write_report(
     """
     folder.mkdir(parents=True, exist_ok=True)
     scores = photo_scores(records, labelled)
-    best, worst = choose_extremes(scores)
+    pixels = [sum(pixels for _, _, pixels in cells) for cells in records]
+    best, worst = choose_extremes(scores, pixels)
     labeller = semantic.labeller(device) if best or worst else None
     galleries = {
         title: [_show(semantic, labeller, labelled, index, scores[index]) for index in chosen]
@@ -75,12 +76,18 @@ def photo_scores(records: Sequence[Any], labelled: LabelledSet) -> list[float | 
     return scores
 
 
-def choose_extremes(scores: Sequence[float | None]) -> tuple[list[int], list[int]]:
-    """-> the best photos, best first; the worst, worst first. None is in both."""
-    order = sorted((score, index) for index, score in enumerate(scores) if score is not None)
-    count = min(SHOWN, (len(order) + 1) // 2)
-    worst = [index for _, index in order[: min(count, len(order) // 2)]]
-    return [index for _, index in order[::-1][:count]], worst
+def choose_extremes(
+    scores: Sequence[float | None], pixels: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """-> the best photos, best first; the worst, worst first. None is in both.
+
+    Of equal ones those with more counted pixels come first.
+    """
+    scored = [index for index, score in enumerate(scores) if score is not None]
+    order = sorted(scored, key=lambda index: (scores[index], -pixels[index]))
+    worst = order[: min(SHOWN, len(order) // 2)]
+    rest = sorted(order[len(worst) :], key=lambda index: (-scores[index], -pixels[index]))
+    return rest[:SHOWN], worst
 
 
 def confused_pairs(confusion: Confusion) -> list[Pair]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from maskclip.benchmarks.report import Pair
 
 STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1360px;
+body { font: 15px/1.45 system-ui, sans-serif; color: #222; max-width: 1560px;
   margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.5em; margin-bottom: .2em }
 h2 { font-size: 1.15em; margin-top: 2em }
@@ -30,7 +30,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .shown .row { display: flex; gap: .6em; align-items: flex-start; flex-wrap: wrap }
 figure { margin: 0 }
 figcaption { color: #666; font-size: .85em }
-img { max-width: 640px; display: block }
+img { max-width: 560px; display: block }
 """
 # A click on a column's head sorts its table, another click turns the order around
 SCRIPT = """
@@ -69,12 +69,15 @@ def write_page(
     who = escape(" + ".join(str(part) for part in parts if part))
     counted = f"{len(labelled.names):,} names, {metrics['pixels']:,} counted pixels"
     about = f"{who} on {metrics['photos']:,} photos, {counted}"
-    oracle = f" · oracle: true {escape(metrics['oracle'])}" if metrics.get("oracle") else ""
+    settings = [f"background={model['background']}", *model["overrides"]]
+    if metrics.get("oracle"):
+        settings.append(f"oracle={metrics['oracle']}")
     return "\n".join(
         [
             "<!doctype html><html lang=en><meta charset=utf-8>",
             f"<title>{escape(labelled.title)}</title><style>{STYLE}</style>",
-            f"<h1>{escape(labelled.title)}</h1><p class=about>{about}{oracle}</p>",
+            f"<h1>{escape(labelled.title)}</h1><p class=about>{about} · "
+            f"{escape(', '.join(settings))}</p>",
             _numbers(metrics),
             _search(metrics),
             "<div class=columns>",

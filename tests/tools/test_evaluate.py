@@ -285,7 +285,7 @@ def test_a_prepared_data_set(monkeypatch, capsys, caplog, shared, tiny_checkpoin
     assert "1 photos of 5050" in caplog.text
     assert metrics("m.json")["photos"] == 1
     assert call(monkeypatch, *flags, "--task", "proposals") == 2
-    assert "has no instances.json: lvis, coco_instances" in capsys.readouterr().err
+    assert "has no instances.json: lvis and coco_instances" in capsys.readouterr().err
     assert call(monkeypatch, *flags[:3], "ade150", *flags[4:]) == 2
     assert "no prepared ade150 in data/ade150: run `python tools/" in capsys.readouterr().err
 
