@@ -120,7 +120,7 @@ class FilesProposer:
                 raise ValueError(
                     f"files:{self.place} has several files for the photo {name} "
                     f"({', '.join(path.name for path in found.values())}): choose with "
-                    f"--set proposer.kind={next(iter(found))}"
+                    f"--set proposer.kind={' or '.join(found)}"
                 )
             for kind, path in found.items():
                 return path, READERS[kind][1](path, photo_hw)

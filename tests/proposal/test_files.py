@@ -209,7 +209,9 @@ def test_photos_of_subfolders_find_their_masks(tmp_path):
 def test_several_files_are_a_question(tmp_path):
     save(tmp_path / "a.png", np.full((4, 6), 1, dtype=np.uint8))
     write(tmp_path / "a.json", [packed(LEFT), packed(DOT)])
-    with pytest.raises(ValueError, match=r"several files .* \(a.png, a.json\): choose with --set"):
+    with pytest.raises(
+        ValueError, match=r"several files .* \(a.png, a.json\): .*kind=png or json$"
+    ):
         propose(tmp_path)
     assert len(propose(tmp_path, kind="png")) == 1
     assert len(propose(tmp_path, kind="json")) == 2

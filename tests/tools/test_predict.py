@@ -98,6 +98,41 @@ def test_wrong_arguments_exit_2_and_write_nothing(
     assert not Path("out").exists()
 
 
+def test_a_proposer_of_the_hub_with_the_packaged_clip(monkeypatch, capsys, tiny_hub):
+    settings = ["--set", "proposer.points_per_side=2", "proposer.min_quality=-9"]
+    place = f"hub:{tiny_hub('sam2')}"
+    args = [*arguments("nano", proposer=place), *settings, "proposer.min_stability=-1"]
+    assert call(monkeypatch, *args) == 0
+    assert "x.jpg 30x40: " in capsys.readouterr().out
+    content = json.loads(Path("out/x.json").read_text())
+    assert content["model"]["proposer"] == place
+    assert Image.open("out/x.labels.png").size == (40, 30)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "message"),
+    [
+        ("sam2", "proposer.points=2", "unknown key points: known are duplicate_iou, mask_side"),
+        ("mask2former", "proposer.duplicate_iou=-1", "duplicate_iou must be above 0, got -1"),
+        ("nowhere", "", "needs a folder or a hub id (owner/name), there is no folder nowhere"),
+        ("detr", "", "is a model of the kind 'detr', which was not tried as a proposer"),
+    ],
+)
+def test_what_the_hub_cannot_propose_exits_2(
+    monkeypatch, capsys, tiny_hub, tiny_checkpoint, kind, setting, message
+):
+    folder = kind if kind in ("nowhere", "detr") else tiny_hub(kind)
+    if kind == "detr":
+        Path("detr").mkdir()
+        Path("detr/config.json").write_text('{"model_type": "detr"}')
+    args = arguments(tiny_checkpoint, proposer=f"hub:{folder}", set=setting)
+    assert call(monkeypatch, *args) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert not Path("out").exists()
+
+
 def damage_missing_key(folder: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     tensors.pop("proposer.query_embed.weight")
