@@ -93,6 +93,8 @@ def _key(crops: RegionCrops, source: int, clip: MaskClip, seed: int, trunk_sha25
             clip.config.background,
             clip.config.background_strength,
             clip.config.box_margin,
+            clip.config.fill,
+            clip.config.interpolation,
         ],
         "vary": [spec.views, spec.area_range, config.ratio_range, config.brightness, config.flip],
         "seed": seed,
