@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from maskclip.checkpoint import load_clip, load_proposer
+from maskclip.checkpoint import MASKFORMER, load_clip, load_proposer
+from maskclip.checkpoint_source import find_checkpoint, is_checkpoint
 from maskclip.segmentor import Segmentor
 from maskclip.segmentor_config import SegmentorConfig
-from proposal.checkpoint_files import WEIGHTS_NAME
+from proposal.checkpoint_files import WEIGHTS_NAME, read_config
 from proposal.configuration import override_config
+from proposal.maskformer_proposer import MaskFormerProposer
 
 SECTION = "segmentor."  # what can be set here; the parts bring settings of their own
 
@@ -35,21 +38,55 @@ def join_parts(
         ValueError: a part is damaged, a setting unknown, or ``folder`` holds files already.
         FileNotFoundError: there is no such run.
     """
-    folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} must be a new or empty folder, it is not: choose another one")
-    strays = [each for each in overrides if not each.startswith(SECTION)]
-    if strays:
-        raise ValueError(f"a setting must look like {SECTION}key=value, got {strays[0]!r}")
-    config = override_config(SegmentorConfig(), [each.removeprefix(SECTION) for each in overrides])
+    folder = check_folder(folder)
+    config = override_config(SegmentorConfig(), strip_section(overrides))
     proposer = load_proposer(proposal)
-    kind = "maskformer" if isinstance(proposer, torch.nn.Module) else proposal
+    kind = MASKFORMER if isinstance(proposer, MaskFormerProposer) else proposal
     segmentor = Segmentor(
         proposer, load_clip(clip), config, name=name or folder.name, proposer_name=kind
     )
     segmentor.save_pretrained(
         folder,
         dtype=torch.float16 if half else torch.float32,
-        provenance={"joined_from": {"proposal": str(proposal), "clip": str(clip)}},
+        provenance=_join_provenance(proposal, clip),
     )
     return (folder / WEIGHTS_NAME).stat().st_size
+
+
+def check_folder(folder: str | os.PathLike) -> Path:
+    """The folder, which is to be written.
+
+    Raises:
+        ValueError: it holds files already.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} must be a new or empty folder, it is not: choose another one")
+    return folder
+
+
+def strip_section(overrides: Sequence[str]) -> list[str]:
+    """``segmentor.a=1`` -> ``a=1``.
+
+    Raises:
+        ValueError: a setting of another part.
+    """
+    strays = [each for each in overrides if not each.startswith(SECTION)]
+    if strays:
+        raise ValueError(f"a setting must look like {SECTION}key=value, got {strays[0]!r}")
+    return [each.removeprefix(SECTION) for each in overrides]
+
+
+def _join_provenance(proposal: str, clip: str) -> dict[str, Any]:
+    """Where both parts are from; a licence that either is under binds the whole."""
+    known = {
+        part: read_config(find_checkpoint(source)).get("provenance", {})
+        for part, source in (("proposal", proposal), ("clip", clip))
+        if is_checkpoint(source)
+    }
+    licences = dict.fromkeys(each["license"] for each in known.values() if "license" in each)
+    return {
+        **({"license": " AND ".join(licences)} if licences else {}),
+        "joined_from": {"proposal": str(proposal), "clip": str(clip)},
+        **({"parts": known} if any(known.values()) else {}),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,7 +76,9 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         known = ", ".join([*BUILDERS, "timm:<name>"])
         raise ValueError(f"backbone type must be one of {known}, got {config.type!r}")
     try:
-        return BUILDERS[config.type](config)
+        with warnings.catch_warnings():  # detectron2 calls what PyTorch and timm are giving up
+            warnings.simplefilter("ignore")
+            return BUILDERS[config.type](config)
     except ModuleNotFoundError as missing:
         message = f"backbone {config.type} needs {missing.name}, which is missing: run make setup"
         raise RuntimeError(message) from missing

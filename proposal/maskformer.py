@@ -154,24 +154,3 @@ def class_logits(embeddings: Tensor, text_embeddings: Tensor, no_object: Tensor)
     """(..., D) embeddings, (C, D) texts, (D,) no-object -> (..., C + 1) scaled cosines."""
     texts = torch.cat([text_embeddings, no_object[None]])  # (C + 1, D)
     return TEMPERATURE * F.normalize(embeddings, dim=-1) @ F.normalize(texts, dim=-1).mT
-
-
-# A published name's beginning, and ours; the first that fits counts.
-PUBLISHED_PREFIXES = {
-    "backbone.": "backbone.body.",
-    "sem_seg_head.pixel_decoder.": "pixel_decoder.",
-    "sem_seg_head.predictor.transformer.": "",
-    "sem_seg_head.predictor.": "",
-    "clip_adapter.non_object_embedding": "no_object",
-}
-
-
-def published_key(name: str) -> str | None:
-    """Our name of a parameter of SPEC 7's checkpoints; None where this network has none of it.
-
-    Names alone are mapped: ``no_object`` is (D,) here and (1, D) there.
-    """
-    for theirs, ours in PUBLISHED_PREFIXES.items():
-        if name.startswith(theirs):
-            return ours + name.removeprefix(theirs)
-    return None

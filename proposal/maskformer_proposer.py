@@ -54,14 +54,20 @@ class MaskFormerProposer(nn.Module):
         self.network.eval()
         try:
             for (size_hw, _), indices in groups.items():
-                batch = torch.stack([pad(pixels[index], size_hw) for index in indices])
-                with cpu_threads(PUBLISHED_THREADS if published else 0):
-                    output = self.network(batch.to(device))
+                output = self.ask([pixels[index] for index in indices], size_hw)
                 for row, index in enumerate(indices):
                     proposals[index] = self.read(output, row, pixels[index].shape[-2:], size_hw)
         finally:
             self.network.train(was_training)
         return [proposals[index] for index in range(len(images))]
+
+    def ask(self, pixels: Sequence[Tensor], size_hw: tuple[int, int]) -> MaskFormerOutput:
+        """B resized photos (3, h, w) -> the network's output on them, padded to ``size_hw``."""
+        device = self.network.query_embed.weight.device
+        published = self.network.config.published_rounding and device.type == "cpu"
+        batch = torch.stack([pad(one, size_hw) for one in pixels])
+        with cpu_threads(PUBLISHED_THREADS if published else 0):
+            return self.network(batch.to(device))
 
     def resize(self, image: np.ndarray) -> Tensor:
         """(H, W, 3) uint8 RGB -> (3, h, w) normalised float, resized by PIL's bilinear filter."""

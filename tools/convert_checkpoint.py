@@ -1,9 +1,16 @@
-"""Make a checkpoint folder from what two trainings left.
+"""Make a checkpoint folder from published weights, or from what two trainings left.
 
-Example:
+Examples:
+  python tools/convert_checkpoint.py --from ovseg --checkpoint ovseg_swinbase_vitL14_ft_mpt.pth
+    --config ovseg-swinb-vitl14 --output models/ovseg-swinb
+converts a published OVSeg checkpoint; --config is a preset (ovseg-r101c-vitb16,
+ovseg-swinb-vitl14) or a JSON file with what the weights do not tell (docs/published_weights.md).
+  python tools/convert_checkpoint.py --from clip --checkpoint clip.pth --output models/clip
+converts a CLIP alone, in the original or open_clip's layout, for `predict.py --clip models/clip`.
   python tools/convert_checkpoint.py --from parts --proposal runs/proposal --clip runs/clip
     --output models/mine --set segmentor.background=threshold:0.3
 joins both stages' run folders into models/mine, for `tools/predict.py --model models/mine`.
+Nothing in a file of weights is executed.
 """
 
 from __future__ import annotations
@@ -14,11 +21,14 @@ import sys
 from pathlib import Path
 
 try:
+    from maskclip.converting import convert_clip, convert_published
     from maskclip.joining import join_parts
 except ModuleNotFoundError as missing:
     needed = f"convert_checkpoint: error: {missing.name} is missing: run `make setup`"
     print(needed, file=sys.stderr)
     raise SystemExit(2) from None
+
+NEEDED = {"ovseg": ("checkpoint",), "clip": ("checkpoint",), "parts": ("proposal", "clip")}
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,32 +38,43 @@ def parse_args() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--from", dest="source", choices=["parts"], required=True, help="what to start from")
-    add("--proposal", required=True, metavar="RUN", help="run folder of stage 1, or superpixels")
-    add("--clip", required=True, metavar="RUN", help="run folder of stage 2, or an open_clip model")
+    add("--from", dest="source", choices=list(NEEDED), required=True, help="what to start from")
+    add("--checkpoint", metavar="PATH", help="a file of weights (ovseg, clip)")
+    add("--config", metavar="JSON", help="a preset, or a JSON file with what the weights hide")
+    add("--proposal", metavar="RUN", help="run folder of stage 1, or superpixels (parts)")
+    add("--clip", metavar="RUN", help="run folder of stage 2, or an open_clip model (parts)")
     add("--output", required=True, type=Path, metavar="DIR", help="the new checkpoint folder")
     add("--name", default="", help="what the model is called [the folder's name]")
     add("--half", action="store_true", help="store weights as float16, half as large")
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="segmentor.* settings")
-    return parser.parse_args()
+    args = parser.parse_args()
+    lacking = [name for name in NEEDED[args.source] if getattr(args, name) is None]
+    if lacking:
+        parser.error(f"--from {args.source} needs --{lacking[0]}")
+    return args
+
+
+def convert(args: argparse.Namespace) -> int:
+    stored = {"name": args.name, "half": args.half}
+    if args.source == "parts":
+        return join_parts(args.proposal, args.clip, args.output, overrides=args.set, **stored)
+    if args.source == "clip":
+        return convert_clip(args.checkpoint, args.output, config=args.config, **stored)
+    return convert_published(
+        args.checkpoint, args.output, config=args.config, overrides=args.set, **stored
+    )
 
 
 def main() -> int:
     args = parse_args()
     logging.basicConfig(level=logging.WARNING, format="convert_checkpoint: %(message)s")
     try:
-        size = join_parts(
-            args.proposal,
-            args.clip,
-            args.output,
-            name=args.name,
-            overrides=args.set,
-            half=args.half,
-        )
+        size = convert(args)
     except (ValueError, OSError, RuntimeError) as error:
         print("convert_checkpoint: error:", *str(error).split(), file=sys.stderr)
         return 2
-    print(f"{args.output}: {size / 1e6:.1f} MB; try tools/predict.py --model {args.output}")
+    flag = "--clip" if args.source == "clip" else "--model"
+    print(f"{args.output}: {size / 1e6:.1f} MB; try tools/predict.py {flag} {args.output}")
     return 0
 
 
