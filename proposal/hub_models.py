@@ -165,8 +165,8 @@ class HubModel:
             self._fetch(files=tuple(sorted(set(shards.values()))))
             return
         refusal = FileNotFoundError(
-            f"{self.reference} has no {WEIGHTS}, and pickled weights are never read: convert them "
-            "first, or name a revision that has it (hub:owner/name@refs/pr/1, say)"
+            f"{self.reference} has no {WEIGHTS}, and pickled weights are never read: look for it "
+            "among the repository's pull requests (hub:owner/name@refs/pr/1, say), or convert them"
         )
         try:
             self._fetch(files=(WEIGHTS,))

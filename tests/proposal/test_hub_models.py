@@ -210,7 +210,7 @@ def test_nothing_large_is_fetched_of_what_is_refused(tiny_hub, small_hub):
 def test_an_id_with_pickled_weights_only_is_refused(tiny_hub, small_hub):
     serve(small_hub, tiny_hub("mask2former"), leave_out=("model.safetensors",))
     small_hub.repos["them/model"].files["pytorch_model.bin"] = b"\x80"
-    with pytest.raises(FileNotFoundError, match="pickled weights are never read: convert"):
+    with pytest.raises(FileNotFoundError, match="pickled weights are never read: look"):
         build_proposer("hub:them/model")
 
 

@@ -43,6 +43,7 @@ PYRAMID = {"backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "fpn_hidden_siz
 
 def save_tiny(kind: str, folder: Path) -> Path:
     """A model of this kind with random weights, and its processor, in ``folder``."""
+    tf.utils.logging.disable_progress_bar()
     torch.manual_seed(0)
     network, processor = BUILDERS[kind]()
     if kind not in ("eomt", "eomt_windows", "eomt_dinov3"):
