@@ -133,7 +133,7 @@ class _Slot:
         self.pipe.send(self.shard)
 
     def _start(self) -> None:
-        self._counts = SPAWN.Array("q", 2)
+        self._counts = SPAWN.RawArray("q", 2)
         self.pipe, other = SPAWN.Pipe()
         arguments = (other, self._counts, self.work, self.device)
         self._process = SPAWN.Process(target=_serve, args=arguments, daemon=True)

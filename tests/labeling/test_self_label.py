@@ -129,7 +129,8 @@ def test_other_settings_are_refused(job, finished, config, message):
     assert files(finished) == before
 
 
-def test_other_captions_are_refused(job, finished, tmp_path):
+@pytest.mark.usefixtures("finished")
+def test_other_captions_are_refused(job, tmp_path):
     other = tmp_path / "captions.jsonl"
     other.write_text(job.captions.read_text().replace("red ball", "blue ball"))
     with pytest.raises(ValueError, match="captions_sha256 was"):
