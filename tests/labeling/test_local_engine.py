@@ -36,6 +36,7 @@ def no_tick(*_) -> None:
     pass
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_no_shard(work, shards, caplog):
     engine, told, done = LocalEngine(work, ["cpu"]), [], []
     labeler = work.config.build_labeler(work.config.load_segmentor("cpu"))
@@ -89,6 +90,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_workers_end_with_the_process_that_started_them(tmp_path):
     script = tmp_path / "start.py"
     script.write_text(START)
