@@ -12,10 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from maskclip.text_packs import CHECKSUM_BYTES, PackFolder, checksum, write_pack
+
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # part of every key: raise it when embeddings are made or written differently
-CHECKSUM_BYTES = 16
+FORMAT = 2  # part of every key: raise it when embeddings are made or written differently
+GROUP_DIGITS = 16  # of a key: what all embeddings of a tower and its templates share
+PACKED = 64  # so many at once go into one file
 REMEMBERED = 100_000  # synonyms kept in memory; at 512 numbers each, 200 MiB
 
 
@@ -28,21 +31,25 @@ def cache_folder() -> Path | None:
 
 
 def cache_keys(fingerprint: str, templates: Sequence[str], synonyms: Iterable[str]) -> list[str]:
-    """The key of each synonym: what its embedding depends on, hashed."""
+    """The key of each synonym: what its embedding depends on, hashed; 64 hexadecimal digits.
+
+    The first ``GROUP_DIGITS`` are the same for all synonyms.
+    """
     shared = hashlib.sha256(json.dumps([FORMAT, fingerprint, list(templates)]).encode())
+    group = shared.hexdigest()[:GROUP_DIGITS]
     keys = []
     for synonym in synonyms:
         digest = shared.copy()
         digest.update(synonym.encode())
-        keys.append(digest.hexdigest())
+        keys.append(group + digest.hexdigest()[GROUP_DIGITS:])
     return keys
 
 
 class TextCache:
-    """Embeddings by key, in memory and in one small file each.
+    """Embeddings by key, in memory, in one small file each or many in a pack.
 
     A file is written beside its place and then moved there, so that other processes see all of it
-    or nothing; its checksum tells a damaged one, which counts as missing and is written anew.
+    or nothing; checksums tell damaged embeddings, which count as missing and are written anew.
     Where nothing can be written, the cache works in memory and says so once in the log.
     """
 
@@ -50,16 +57,15 @@ class TextCache:
         self.folder = cache_folder() if folder is None else folder
         self.writable = self.folder is not None
         self._memory: dict[str, np.ndarray] = {}
+        self._packs: dict[str, PackFolder] = {}
 
     def read(self, keys: Iterable[str]) -> dict[str, np.ndarray]:
         """Those of the keys that are known, each with its (D,) float32 embedding."""
-        found = {}
-        for key in keys:
-            embedding = self._memory.get(key)
-            if embedding is None:
-                embedding = self._read_file(key)
-            if embedding is not None:
-                found[key] = embedding
+        keys = list(keys)
+        found = {key: self._memory[key] for key in keys if key in self._memory}
+        if self.folder is not None:
+            for group, missing in _by_group(key for key in keys if key not in found).items():
+                found |= self._read_group(group, missing)
         self._remember(found)
         return found
 
@@ -69,6 +75,10 @@ class TextCache:
         if not self.writable:
             return
         try:
+            if len(embeddings) >= PACKED:
+                for group, keys in _by_group(embeddings).items():
+                    write_pack(self.folder / group, {key: embeddings[key] for key in keys})
+                return
             for key, embedding in embeddings.items():
                 self._write_file(key, embedding)
         except OSError as error:
@@ -84,18 +94,31 @@ class TextCache:
             self._memory.clear()
         self._memory.update(embeddings)
 
+    def _read_group(self, group: str, keys: list[str]) -> dict[str, np.ndarray]:
+        """Those of the keys that are on the disk, in packs or alone."""
+        folder = self.folder / group
+        try:
+            present = {path.name for path in folder.iterdir()}
+        except OSError:  # mostly: nothing of this tower is known yet
+            return {}
+        found = self._packs.setdefault(group, PackFolder(folder)).read(keys)
+        for key in keys:
+            if key not in found and self._path(key).parent.name in present:
+                embedding = self._read_file(key)
+                found |= {} if embedding is None else {key: embedding}
+        return found
+
     def _path(self, key: str) -> Path:
-        return self.folder / key[:2] / f"{key}.f32"
+        group, own = key[:GROUP_DIGITS], key[GROUP_DIGITS:]
+        return self.folder / group / own[:2] / f"{own}.f32"
 
     def _read_file(self, key: str) -> np.ndarray | None:
-        if self.folder is None:
-            return None
         try:
             content = self._path(key).read_bytes()
         except OSError:  # mostly: there is none yet
             return None
-        checksum, numbers = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
-        if not numbers or checksum != _checksum(key, numbers):
+        numbers = content[CHECKSUM_BYTES:]
+        if not numbers or content[:CHECKSUM_BYTES] != checksum(key, numbers):
             logger.info("damaged text embedding %s is computed again", self._path(key))
             return None
         return np.frombuffer(numbers, "<f4")
@@ -106,12 +129,15 @@ class TextCache:
         numbers = np.ascontiguousarray(embedding, "<f4").tobytes()
         beside = path.with_name(f".{uuid.uuid4().hex}.tmp")
         try:
-            beside.write_bytes(_checksum(key, numbers) + numbers)
+            beside.write_bytes(checksum(key, numbers) + numbers)
             beside.replace(path)
         except OSError:
             beside.unlink(missing_ok=True)
             raise
 
 
-def _checksum(key: str, numbers: bytes) -> bytes:
-    return hashlib.blake2b(key.encode() + numbers, digest_size=CHECKSUM_BYTES).digest()
+def _by_group(keys: Iterable[str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for key in keys:
+        groups.setdefault(key[:GROUP_DIGITS], []).append(key)
+    return groups

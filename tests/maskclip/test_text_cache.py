@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from maskclip import text_cache
-from maskclip.text_cache import TextCache, cache_folder, cache_keys
+from maskclip.text_cache import PACKED, TextCache, cache_folder, cache_keys
 
 KEYS = cache_keys("tower", ["a {}."], ["cat", "dog", "bird"])
+MANY = cache_keys("tower", ["a {}."], [f"name {number}" for number in range(PACKED)])
 
 
-def embeddings(count: int = 3) -> dict[str, np.ndarray]:
-    return {key: np.full(8, row + 0.5, np.float32) for row, key in enumerate(KEYS[:count])}
+def embeddings(count: int = 3, keys: list[str] = KEYS) -> dict[str, np.ndarray]:
+    return {key: np.full(8, row + 0.5, np.float32) for row, key in enumerate(keys[:count])}
 
 
 def files(folder: Path) -> list[Path]:
@@ -33,6 +34,69 @@ def test_another_process_reads_what_was_written(tmp_path, count):
     TextCache(tmp_path).write(embeddings(count))
     assert_same(TextCache(tmp_path).read(KEYS), embeddings(count))
     assert len(files(tmp_path)) == count  # and nothing left lying beside
+
+
+def test_many_at_once_are_one_file(tmp_path):
+    many = embeddings(PACKED, MANY)
+    TextCache(tmp_path).write(many)
+    TextCache(tmp_path).write(many)  # a process that did the same
+    (path,) = files(tmp_path)
+    assert path.suffix == ".pack"
+    TextCache(tmp_path).write(embeddings(3))
+    assert_same(TextCache(tmp_path).read([*KEYS, *MANY, "f" * 64]), many | embeddings(3))
+    assert_same(TextCache(tmp_path).read(MANY[5:7]), {key: many[key] for key in MANY[5:7]})
+
+
+def test_packs_of_others_are_seen_at_once(tmp_path):
+    cache = TextCache(tmp_path)
+    assert cache.read(MANY) == {}
+    TextCache(tmp_path).write(embeddings(PACKED, MANY))
+    assert len(cache.read(MANY)) == PACKED
+
+
+def test_a_damaged_row_of_a_pack_is_the_only_one_missing(tmp_path):
+    many = embeddings(PACKED, MANY)
+    TextCache(tmp_path).write(many)
+    (path,) = files(tmp_path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # in the last row's numbers
+    path.write_bytes(content)
+    cache = TextCache(tmp_path)
+    assert_same(cache.read(MANY), {key: many[key] for key in MANY[:-1]})
+    cache.write({MANY[-1]: many[MANY[-1]]})
+    assert_same(TextCache(tmp_path).read(MANY), many)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[:0],
+        lambda content: content[:9],
+        lambda content: content[:-1],
+        lambda content: content + b"\0",
+        lambda content: b"x" + content[1:],
+        lambda content: content[:20] + bytes([content[20] ^ 1]) + content[21:],  # a key
+    ],
+)
+def test_a_damaged_pack_is_ignored_and_replaced(tmp_path, damage):
+    many = embeddings(PACKED, MANY)
+    TextCache(tmp_path).write(many)
+    (path,) = files(tmp_path)
+    path.write_bytes(damage(path.read_bytes()))
+    cache = TextCache(tmp_path)
+    assert cache.read(MANY) == {}
+    cache.write(many)
+    assert_same(TextCache(tmp_path).read(MANY), many)
+    assert len(files(tmp_path)) == 1
+
+
+def test_a_pack_that_is_removed_meanwhile_counts_as_missing(tmp_path):
+    TextCache(tmp_path).write(embeddings(PACKED, MANY))
+    cache = TextCache(tmp_path)
+    assert len(cache.read(MANY[:1])) == 1
+    (path,) = files(tmp_path)
+    path.unlink()
+    assert list(cache.read(MANY)) == MANY[:1]  # from memory
 
 
 def test_keys_depend_on_all_that_matters():
@@ -106,13 +170,14 @@ import numpy as np
 spec = importlib.util.spec_from_file_location("text_cache", sys.argv[1])
 text_cache = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(text_cache)
-keys = text_cache.cache_keys("tower", ["{}"], [str(number) for number in range(40)])
+keys = text_cache.cache_keys("tower", ["{}"], [str(number) for number in range(140)])
 expected = {key: np.full(512, row, np.float32) for row, key in enumerate(keys)}
 for _ in range(10):
     cache = text_cache.TextCache(text_cache.Path(sys.argv[2]))
     for key, embedding in cache.read(keys).items():
         assert (embedding == expected[key]).all(), key
-    cache.write(expected)
+    for part in (keys[:40], keys[40:]):  # one small file each, and a pack
+        cache.write({key: expected[key] for key in part})
     assert len(text_cache.TextCache(cache.folder).read(keys)) == len(keys)  # never half a file
 """
 
@@ -122,4 +187,4 @@ def test_processes_at_once_never_read_half_a_file(tmp_path):
     workers = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
     errors = [worker.communicate()[1].decode() for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4, "\n".join(errors)
-    assert len(files(tmp_path)) == 40
+    assert len(files(tmp_path)) == 41
