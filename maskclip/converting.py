@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from maskclip.adaptation.starting import save_clip
+from maskclip.clip_folder import save_clip
 from maskclip.joining import check_folder, strip_section
 from maskclip.published import load_published
 from maskclip.published_clip import LICENCE, describe_source, load_clip_file

@@ -1,10 +1,9 @@
-"""The CLIP that a training starts from, the folder it ends in."""
+"""The CLIP that a training starts from."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +14,7 @@ from maskclip.checkpoint import load_clip
 from maskclip.clip import ClipConfig, MaskClip
 from maskclip.clip_models import build_clip
 from maskclip.hybrid import load_trunk
-from maskclip.text_files import write_clip_config
-from proposal.checkpoint_files import load_strictly, write_checkpoint
+from proposal.checkpoint_files import load_strictly
 
 
 def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu") -> MaskClip:
@@ -67,17 +65,6 @@ def _mean_weights(clips: list[MaskClip]) -> dict[str, Tensor]:
 
 def _shape(state: dict[str, Tensor], name: str) -> torch.Size | None:
     return state[name].shape if name in state else None
-
-
-def save_clip(clip: MaskClip, folder: Path, provenance: dict[str, Any], *, name: str = "") -> None:
-    """Write a run folder's checkpoint, which holds the CLIP part alone."""
-    config = {
-        "name": name or folder.name,
-        "clip": write_clip_config(clip, folder),
-        "provenance": provenance,
-    }
-    tensors = {f"clip.{name}": value for name, value in clip.state_dict().items()}
-    write_checkpoint(folder, config, tensors)
 
 
 def _changed(stored: ClipConfig, config: TowerConfig) -> ClipConfig:

@@ -22,9 +22,10 @@ from maskclip.adaptation.parameters import build_optimizer, schedule_factor
 from maskclip.adaptation.parts import FIRST_PART, first_of_two, refuse_used, second_of_two
 from maskclip.adaptation.region_crops import RegionCrops
 from maskclip.adaptation.sources import fingerprint_sources
-from maskclip.adaptation.starting import save_clip, start_clip
+from maskclip.adaptation.starting import start_clip
 from maskclip.adaptation.teacher import RegionTeacher
 from maskclip.clip import MaskClip
+from maskclip.clip_folder import save_clip
 from maskclip.json_file import write_json
 from maskclip.text_files import write_clip_config
 from proposal.configuration import config_to_dict

@@ -8,9 +8,10 @@ import torch
 from maskclip.adaptation import train
 from maskclip.adaptation.config import TowerConfig, TrainConfig
 from maskclip.adaptation.parameters import build_optimizer, schedule_factor
-from maskclip.adaptation.starting import save_clip, start_clip
+from maskclip.adaptation.starting import start_clip
 from maskclip.checkpoint import load_clip
 from maskclip.clip import ClipConfig
+from maskclip.clip_folder import save_clip
 from maskclip.clip_models import build_clip
 
 VISION = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
