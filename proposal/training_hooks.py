@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
-import pickle
 import random
 import signal
-import time
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -19,26 +15,12 @@ import numpy as np
 import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from proposal.training_processes import any_process
-from proposal.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
-STATE_NAME = "training_state.pth"  # what --resume continues from
-
-
-class ClipGradients(HookBase):
-    """Scales the whole model's gradient down to a norm; writes the norm it had."""
-
-    def __init__(self, network: nn.Module, max_norm: float) -> None:
-        self.parameters = [p for p in network.parameters() if p.requires_grad]
-        self.max_norm = max_norm
-
-    def after_backward(self) -> None:
-        """Clip."""
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.max_norm)
-        self.trainer.storage.put_scalar("gradient_norm", norm.item(), smoothing_hint=True)
 
 
 class AverageWeights(HookBase):
@@ -78,6 +60,19 @@ class SeedSteps(HookBase):
         np.random.seed(number)  # noqa: NPY002  whoever draws from it is not ours
 
 
+class StepSchedule(HookBase):
+    """Moves the learning rates on, and notes the highest of all groups' as ``lr``."""
+
+    def __init__(self, schedule: LRScheduler) -> None:
+        self.schedule = schedule
+
+    def after_step(self) -> None:
+        """Note, then move on."""
+        rates = [group["lr"] for group in self.schedule.optimizer.param_groups]
+        self.trainer.storage.put_scalar("lr", max(rates), smoothing_hint=False)
+        self.schedule.step()
+
+
 class KeepBest(HookBase):
     """Validates every so many iterations, and after the last; keeps the best model."""
 
@@ -107,6 +102,8 @@ class KeepBest(HookBase):
         if comm.is_main_process():
             metrics = self.validate()
             self._compare(metrics, done)
+            told = "  ".join(f"{name}: {value:.2f}" for name, value in metrics.items())
+            logger.info("validation after %d iterations: %s", done, told)
             scalars = {k if "/" in k else f"validation/{k}": v for k, v in metrics.items()}
             self.trainer.storage.put_scalars(**scalars, smoothing_hint=False)
         comm.synchronize()
@@ -162,102 +159,3 @@ class StopOnSignal(HookBase):
         logger.info("stopping after this step; once more to stop at once")
         self.stopped = True
         signal.signal(number, self.earlier[number])
-
-
-class SaveState(HookBase):
-    """Saves all that --resume needs, every few minutes and at the end; files appear whole."""
-
-    def __init__(
-        self,
-        folder: Path,
-        parts: dict[str, Any],
-        minutes: float,
-        also: Callable[[int], None],
-    ) -> None:
-        """``parts``: objects with state dicts; ``also``: is told the iterations done."""
-        self.path = folder / STATE_NAME
-        self.parts = parts
-        self.seconds = minutes * 60
-        self.also = also
-        self.saved_at = time.monotonic()
-        self.done = -1  # iterations in the file
-
-    def before_train(self) -> None:
-        """Start the clock."""
-        self.saved_at = time.monotonic()
-        self.done = self.trainer.start_iter
-
-    def after_step(self) -> None:
-        """Save if it is time, or the end."""
-        done = self.trainer.iter + 1
-        if time.monotonic() - self.saved_at >= self.seconds or done == self.trainer.max_iter:
-            self._save(done)
-
-    def save_interrupted(self, done: int) -> None:
-        """Save after a stop between two steps."""
-        if done > self.done:
-            self._save(done)
-
-    def _save(self, done: int) -> None:
-        state = {name: part.state_dict() for name, part in self.parts.items()}
-        state["random"] = torch.get_rng_state()
-        state["iterations_done"] = done
-        save_state(self.path, state)
-        self.also(done)
-        self.saved_at = time.monotonic()
-        self.done = done
-        logger.info("saved after %d iterations in %s", done, self.path.parent)
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors, numbers and containers of them."""
-    content = io.BytesIO()
-    torch.save(state, content)
-    write_whole(path, content.getvalue())
-
-
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what ``save_state`` wrote; nothing in the file is executed.
-
-    Raises:
-        ValueError: it is damaged.
-    """
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{path} is damaged, start anew without --resume: {reason}") from error
-
-
-def restore(state: dict[str, Any], parts: dict[str, Any], where: Path) -> int:
-    """Put a state back into its parts -> the iterations done.
-
-    Raises:
-        ValueError: the state belongs to another configuration.
-    """
-    try:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        random: Tensor = state["random"]
-        torch.set_rng_state(random)
-        return int(state["iterations_done"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"{where} was written by a training with another configuration: {reason}"
-        ) from error
-
-
-def resume_from(folder: Path, parts: dict[str, Any], resume: bool) -> int:
-    """Put what was saved in ``folder`` back into its parts -> the iterations done, 0 if none.
-
-    Raises:
-        ValueError: what was saved is damaged, or belongs to another configuration.
-    """
-    path, start = folder / STATE_NAME, 0
-    if resume and path.is_file():
-        start = restore(load_state(path), parts, path)
-        logger.info("resuming after %d iterations", start)
-    elif resume:
-        logger.info("nothing was saved in %s so far: starting anew", folder)
-    return start

@@ -78,7 +78,7 @@ class ProgressPrinter(EventWriter):
         terms = [
             f"{name}: {value:.4g}"
             for name, value in values.items()
-            if ("loss" in name and not AUXILIARY.fullmatch(name)) or "/" in name
+            if "loss" in name and not AUXILIARY.fullmatch(name)
         ]
         left = str(timedelta(seconds=int(values.get("eta_seconds", 0))))
         logger.info(

@@ -15,7 +15,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from proposal.training_curves import draw_curves
-from proposal.training_hooks import AverageWeights, KeepBest, SeedSteps, StopOnSignal, Stopped
+from proposal.training_hooks import (
+    AverageWeights,
+    KeepBest,
+    SeedSteps,
+    StepSchedule,
+    StopOnSignal,
+    Stopped,
+)
 from proposal.training_loop import DivergedError, Trainer, check_precision
 from proposal.training_metrics import TellProgress
 from proposal.training_processes import spread
@@ -137,7 +144,7 @@ def run_training(
         [
             SeedSteps(loop.seed),
             hooks.IterationTimer(warmup_iter=1),
-            hooks.LRScheduler(scheduler=learner.schedule),
+            StepSchedule(learner.schedule),
             average,
             *purpose.extra_hooks,
             best,

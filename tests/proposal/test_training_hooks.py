@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from proposal.training_hooks import (
     AverageWeights,
-    ClipGradients,
+    SeedSteps,
+    StepSchedule,
     StopOnSignal,
     Stopped,
-    load_state,
-    restore,
-    save_state,
 )
+from proposal.training_state import read_state, restore, write_state
 
 
 def test_a_signal_stops_after_the_step():
@@ -57,31 +58,38 @@ def test_average_by_hand():
     assert network.weight.item() == 2
 
 
-def test_gradients_are_clipped_together():
-    network = nn.Linear(2, 1, bias=True)
-    network.weight.grad, network.bias.grad = torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])
+def test_steps_are_seeded_by_their_number():
+    hook, drawn = SeedSteps(3), []
+    for step in (5, 6, 5):
+        hook.trainer = SimpleNamespace(iter=step)
+        hook.before_step()
+        drawn.append((torch.rand(1).item(), random.random()))
+    assert drawn[0] == drawn[2] != drawn[1]
+
+
+def test_the_highest_learning_rate_is_told():
+    weights = [nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    groups = [{"params": [each], "lr": lr} for each, lr in zip(weights, (0.1, 1.0), strict=True)]
+    optimizer = torch.optim.SGD(groups)
     written = {}
     storage = SimpleNamespace(put_scalar=lambda name, value, **_: written.update({name: value}))
-    hook = ClipGradients(network, 1.0)
+    hook = StepSchedule(LambdaLR(optimizer, lambda step: 1 / (1 + step)))
     hook.trainer = SimpleNamespace(storage=storage)
-    hook.after_backward()
-    assert written == {"gradient_norm": 5.0}
-    assert network.bias.grad.item() == pytest.approx(0.8, abs=1e-4)
+    optimizer.step()
+    hook.after_step()
+    assert written == {"lr": 1.0} and optimizer.param_groups[1]["lr"] == 0.5
 
 
-def test_states_come_back_with_the_random_numbers(tmp_path):
-    network = nn.Linear(2, 2)
-    state = {"network": network.state_dict(), "random": torch.get_rng_state(), "iterations_done": 7}
-    expected = torch.rand(3)
-    save_state(tmp_path / "s.pth", state)
-    other = nn.Linear(2, 2)
-    done = restore(load_state(tmp_path / "s.pth"), {"network": other}, tmp_path)
-    assert done == 7
+def test_states_come_back(tmp_path):
+    network, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    write_state(tmp_path / "s.pth", {"network": network.state_dict(), "iterations_done": 7})
+    assert restore(read_state(tmp_path / "s.pth"), {"network": other}, tmp_path) == 7
     assert torch.equal(other.weight, network.weight)
-    assert torch.equal(torch.rand(3), expected)
+    with pytest.raises(ValueError, match="another configuration"):
+        restore(read_state(tmp_path / "s.pth"), {"network": nn.Linear(3, 2)}, tmp_path)
 
 
 def test_nothing_in_a_state_is_executed(tmp_path):
     torch.save({"iterations_done": print}, tmp_path / "s.pth")
-    with pytest.raises(ValueError, match="is damaged, start anew without --resume"):
-        load_state(tmp_path / "s.pth")
+    with pytest.raises(ValueError, match="is damaged"):
+        read_state(tmp_path / "s.pth")

@@ -13,8 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from proposal.checkpoint_files import read_tensors
+from proposal.configuration import load_config
+from proposal.evaluation import evaluate, open_judge
+from proposal.training import build_network
+from proposal.training_config import ProposalTraining
 from proposal.training_metrics import read_metrics
 from proposal.training_state import saved_folders
 
@@ -115,3 +120,81 @@ def test_an_error_in_a_process_is_one_sentence(data, tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("train_net: error: train.batch_size must be a multiple of 2")
     assert "Traceback" not in done.stderr and not (tmp_path / "o").exists()
+
+
+REAL = """
+proposer:
+  backbone: {type: "timm:mobilenetv2_100", pad_type: same}
+  hidden_dim: 128
+  dim_feedforward: 256
+  conv_dim: 64
+  mask_dim: 64
+  class_hidden_dim: 128
+  num_queries: 50
+  dec_layers: 2
+  dropout: 0.0
+  query_init: grid
+  places: true
+  soft_boxes: true
+  short_side: 192
+  max_size: 384
+  pixel_mean: [127.5, 127.5, 127.5]
+  pixel_std: [127.5, 127.5, 127.5]
+backbone: {weights: "{shared}/weights/mobilenetv2_100_voc_deeplab.safetensors"}
+criterion: {mask_loss_stride: 4, weights: {class_weight: 2, focal_weight: 20, dice_weight: 5}}
+train:
+  frozen: [backbone.body.conv_stem, backbone.body.blocks.0, backbone.body.blocks.1]
+  iterations: 120
+  batch_size: 8
+  lr: 2.0e-3
+  weight_decay: 0.05
+  warmup_iterations: 10
+  clip_norm: 1.0
+  ema_decay: 0.9
+  workers: 0
+  threads: 1
+  log_iterations: 10
+data:
+  held_out: "{shared}/data/splits/coco_val.txt"
+  sides: [160]
+  cache_short_side: 240
+  augment: {zoom: [0.7, 2.0], min_area: 30}
+  sources:
+    - {images: "{shared}/data/coco/images", instances: "{shared}/data/coco/instances.json"}
+    - images: "{shared}/data/bsds500_train/images"
+      regions: "{shared}/data/bsds500_train/regions"
+      weight: 0.3
+"""
+
+
+def test_a_real_run_learns_about_photos_it_never_saw(shared, tmp_path):
+    """Two minutes' training on COCO's and BSDS's photos; measured on 40 that nothing trains on."""
+    instances = json.loads((shared / "data" / "coco" / "instances.json").read_text())
+    unseen = (shared / "data" / "splits" / "coco_val.txt").read_text().split()[:40]
+    instances["images"] = [each for each in instances["images"] if each["file_name"] in unseen]
+    (tmp_path / "unseen.json").write_text(json.dumps(instances))
+    settings = yaml.safe_load(REAL)
+    settings["data"]["folders"] = {"shared": str(shared), "here": str(tmp_path)}
+    settings["data"]["validation"] = {
+        "images": "{shared}/data/coco/images",
+        "instances": "{here}/unseen.json",
+    }
+    (tmp_path / "real.yaml").write_text(yaml.safe_dump(settings))
+    arguments = ["--config", str(tmp_path / "real.yaml"), "--output", str(tmp_path / "run")]
+    done = subprocess.run(
+        [*TOOL, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=1200,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    config = load_config(ProposalTraining, tmp_path / "real.yaml", [])
+    torch.set_num_threads(1)
+    torch.manual_seed(config.train.seed)
+    before = open_judge(config)(build_network(config, None))
+    after = evaluate(config, tmp_path / "run")
+    losses = [line["total_loss"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
+    assert losses[-1] < 0.9 * losses[0]
+    assert after["AR@100"] > 1.2 * before["AR@100"]
+    assert after["best_overlap"] > before["best_overlap"] + 1.5
