@@ -6,7 +6,7 @@ Read are JSON files and safetensors, never pickled weights or a repository's own
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,6 +191,18 @@ class HubModel:
                 raise ValueError(
                     f"{self.reference} cannot be read as {class_name}: {reason}"
                 ) from error
+
+
+def check_input_size(reference: str, processor: Any, side: int | Sequence[int]) -> None:
+    """Raise ValueError unless photos are resized to the side that a network was built for."""
+    size = processor.size
+    given = {size.height, size.width, size.longest_edge, size.shortest_edge} - {None}
+    wanted = {side} if isinstance(side, int) else set(side)
+    if given != wanted:
+        raise ValueError(
+            f"{reference} does not fit together: its image processor resizes photos to "
+            f"{sorted(given)} pixels, its network wants {sorted(wanted)}"
+        )
 
 
 def _matters(name: str, tensors: dict[str, torch.Tensor]) -> bool:

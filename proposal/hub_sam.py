@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from proposal.duplicates import distinct_masks
 from proposal.hub_frames import check_photo, mask_size, widen
-from proposal.hub_models import HubModel
+from proposal.hub_models import HubModel, check_input_size
 from proposal.proposals import Proposals
 
 _PIXELS_AT_ONCE = 1 << 25  # of masks enlarged at a time, 128 MiB
@@ -95,7 +95,10 @@ class SamProposer(nn.Module):
             ValueError, FileNotFoundError, OSError: as HubModel's methods.
         """
         processor = model.load_processor()
-        return cls(model.load_network(), processor, config, reference=model.reference)
+        network = model.load_network()
+        side = network.config.prompt_encoder_config.image_size
+        check_input_size(model.reference, processor, side)
+        return cls(network, processor, config, reference=model.reference)
 
     def propose(self, image: np.ndarray) -> Proposals:
         """(H, W, 3) uint8 RGB -> Proposals of at most ``mask_side`` pixels."""

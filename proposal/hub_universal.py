@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from proposal.duplicates import distinct_masks
 from proposal.hub_frames import Frame, check_photo, cut_frames, lay_over, mask_size
-from proposal.hub_models import HubModel
+from proposal.hub_models import HubModel, check_input_size
 from proposal.proposals import Proposals
 
 TASKS = ("panoptic", "instance", "semantic")
@@ -78,6 +78,8 @@ class UniversalProposer(nn.Module):
         processor = model.load_processor()
         tokenizer = model.load_tokenizer() if model.model_type == "oneformer" else None
         network = model.load_network()
+        if model.model_type in ("eomt", "eomt_dinov3"):  # the others take any size
+            check_input_size(model.reference, processor, network.config.image_size)
         tokens = None
         if tokenizer is not None:
             tokens = task_tokens(tokenizer, config.task, network.config.task_seq_len)

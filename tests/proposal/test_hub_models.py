@@ -123,6 +123,26 @@ def test_the_processors_settings_are_those_of_the_file(model):
     assert same(build_proposer(f"hub:{model}").propose(IMAGE), expected)
 
 
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("sam", {"longest_edge": 128}),
+        ("sam2", {"height": 128, "width": 128}),
+        ("edgetam", {"height": 128, "width": 128}),
+        ("sam3_tracker", {"height": 128, "width": 128}),
+        ("eomt", {"shortest_edge": 128, "longest_edge": 128}),
+        ("eomt_windows", {"shortest_edge": 128, "longest_edge": None}),
+    ],
+)
+def test_a_processor_of_another_size_is_refused(tiny_hub, tmp_path, kind, size):
+    folder = Path(shutil.copytree(tiny_hub(kind), tmp_path / kind))
+    change_config(folder, "preprocessor_config.json", size=size)
+    with pytest.raises(
+        ValueError, match=r"resizes photos to \[128\] pixels, its network wants \[64\]"
+    ):
+        build_proposer(f"hub:{folder}")
+
+
 def test_weights_in_several_files_are_read(model):
     expected = build_proposer(f"hub:{model}").propose(IMAGE)
     tensors = load_file(model / "model.safetensors")
