@@ -154,7 +154,8 @@ def _evaluate_pixels(job: EvaluationJob) -> dict[str, Any]:
     if job.report is not None:
         chosen = replace(semantic, variants=variants[best : best + 1])
         single = [record[best] for record in records]
-        write_report(job.report, chosen, labelled, single, metrics, job.workforce.devices()[0])
+        device = job.workforce.devices()[0]
+        write_report(job.report, chosen, labelled, single, metrics, device=device)
     return metrics
 
 

@@ -42,6 +42,7 @@ def write_report(
     labelled: LabelledSet,
     records: Sequence[Any],
     metrics: dict[str, Any],
+    *,
     device: str,
 ) -> Path:
     """Write ``index.html``, which holds everything, into ``folder`` -> its path.

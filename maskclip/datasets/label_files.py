@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from PIL import Image
 
 from maskclip.images import load_image
 from maskclip.photo_files import expand_inputs
+
+logger = logging.getLogger(__name__)
 
 IGNORE_16_BIT = 65535
 SHOWN = 3  # names that a sentence lists
@@ -33,7 +36,7 @@ class LabelledPhoto:
 def pair_photos(images: str | Path, labels: str | Path) -> list[LabelledPhoto]:
     """A folder of photos, a folder of label PNGs of the same stems -> the pairs, sorted.
 
-    Photos without labels are left out: benchmarks ship more photos than they label.
+    Photos without labels are left out (benchmarks ship more photos than they label), and told.
 
     Raises:
         FileNotFoundError: a folder is missing, a label PNG has no photo, nothing belongs together.
@@ -47,17 +50,17 @@ def pair_photos(images: str | Path, labels: str | Path) -> list[LabelledPhoto]:
         raise FileNotFoundError(f"{labels} holds no label PNG: expected x.png for each x.jpg")
     stems = _by_stem(found)
     own = {path.resolve() for path in found}  # one folder may hold both
-    photos = _by_stem(
-        photo.path
-        for photo in expand_inputs([images])
-        if photo.path.stem in stems and photo.path.resolve() not in own
-    )
+    every = [p.path for p in expand_inputs([images]) if p.path.resolve() not in own]
+    photos = _by_stem(path for path in every if path.stem in stems)
     missing = [path.name for stem, path in stems.items() if stem not in photos]
     if missing:
         raise FileNotFoundError(
             f"{len(missing)} of {len(found)} label PNGs have no photo of their stem in {images}: "
             f"{listing(missing)}"
         )
+    if len(photos) < len(every):
+        left_out, total = len(every) - len(photos), len(every)
+        logger.warning("%d of %d photos have no label PNG and are left out", left_out, total)
     return [LabelledPhoto(photos[stem], path) for stem, path in stems.items()]
 
 

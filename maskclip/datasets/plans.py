@@ -137,23 +137,7 @@ def _plan_instances(description: DatasetDescription, found: Found, choice: Choic
     labels = {number: index[name] for number, name in spelled.items() if name in index}
     if not labels:
         raise ValueError(f"none of the names given is one of {found.annotations}'s: check them")
-    by_photo = defaultdict(list)
-    for annotation in content["annotations"]:
-        by_photo[annotation["image_id"]].append(annotation)
-    files = {photo_key(stem): path for stem, path in by_stem(photo_files(found.photos), "").items()}
-    items, extras, images = [], {}, []
-    for photo in content["images"]:
-        name = Path(photo.get("coco_url") or photo["file_name"]).name
-        if choice.only is not None and photo_key(name) not in choice.only:
-            continue
-        path = files.get(photo_key(name))
-        if path is None:
-            missing.append(f"photo {name}")
-            continue
-        items.append(Item(path.stem, path))
-        images.append({**photo, "file_name": path.name})
-        size_hw = photo["height"], photo["width"]
-        extras[path.stem] = {"size_hw": size_hw, "annotations": by_photo[photo["id"]]}
+    items, images, extras = _photos_of(content, found, choice, missing)
     if not items:
         raise FileNotFoundError(
             f"none of the {len(content['images'])} photos of {found.annotations} lies below "
@@ -170,6 +154,30 @@ def _plan_instances(description: DatasetDescription, found: Found, choice: Choic
     }
     decoder = InstanceDecoder(labels, ignore)
     return Plan(tuple(items), decoder, names, ignore, extras, instances, tuple(missing))
+
+
+def _photos_of(
+    content: dict[str, Any], found: Found, choice: Choice, missing: list[str]
+) -> tuple[list[Item], list[dict[str, Any]], dict[str, Any]]:
+    """-> photos on the disk, their entries, size and annotations; others go to ``missing``."""
+    by_photo = defaultdict(list)
+    for annotation in content["annotations"]:
+        by_photo[annotation["image_id"]].append(annotation)
+    files = {photo_key(stem): path for stem, path in by_stem(photo_files(found.photos), "").items()}
+    items, images, extras = [], [], {}
+    for photo in content["images"]:
+        name = Path(photo.get("coco_url") or photo["file_name"]).name
+        if choice.only is not None and photo_key(name) not in choice.only:
+            continue
+        path = files.get(photo_key(name))
+        if path is None:
+            missing.append(f"photo {name}")
+            continue
+        items.append(Item(path.stem, path))
+        images.append({**photo, "file_name": path.name})
+        size_hw = photo["height"], photo["width"]
+        extras[path.stem] = {"size_hw": size_hw, "annotations": by_photo[photo["id"]]}
+    return items, images, extras
 
 
 def _read(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -91,18 +91,20 @@ def prepare(job: Preparation) -> Summary:
         OSError: the output cannot be written.
     """
     name, description = load_description(job.dataset)
-    output = job.output or Path("data") / name
-    split = job.split or next(iter(description.splits))
+    job = replace(
+        job,
+        output=job.output or Path("data") / name,
+        split=job.split or next(iter(description.splits)),
+    )
     choice = Choice(
         read_photo_list(job.photos) if job.photos else None,
         tuple(read_class_file(job.classes_file)) if job.classes_file else (),
     )
-    found = find_layout(description, job.source, split)
-    plan = make_plan(description, found, choice)
-    expected = 0 if choice.only is not None else description.counts.get(split, 0)
+    plan = make_plan(description, find_layout(description, job.source, job.split), choice)
+    expected = 0 if choice.only is not None else description.counts.get(job.split, 0)
     facts = {
         "dataset": name,
-        "split": split,
+        "split": job.split,
         "source": str(job.source.resolve()),
         "names": len(plan.names),
         "ignore": plan.ignore,
@@ -112,28 +114,26 @@ def prepare(job: Preparation) -> Summary:
         "fingerprint": _fingerprint(plan),
         "missing": list(plan.missing),
     }
-    _begin(output, facts)
-    title = f"{description.title}, {split}"
-    counts, ignored = np.zeros(len(plan.names), dtype=bool), []
-    work = _convert_all(plan, replace(job, output=output))
+    _begin(job.output, facts)
+    title = f"{description.title}, {job.split}"
+    occurring, ignored = _write_all(plan, job, title)
+    write_json(job.output / DONE, facts)
+    (job.output / BEGUN).unlink(missing_ok=True)
+    counts = (len(plan.items), expected, len(plan.names), occurring)
+    return Summary(title, *counts, ignored=ignored, missing=plan.missing, output=job.output)
+
+
+def _write_all(plan: Plan, job: Preparation, title: str) -> tuple[int, float]:
+    """-> the number of names that occur, the mean share of ignored pixels."""
+    occurring, ignored = set(), []
+    work = _convert_all(plan, job)
     for present, share in tqdm(work, title, len(plan.items), unit="photo", disable=None):
-        counts[present] = True
+        occurring.update(present)
         ignored.append(share)
-    write_whole(output / NAMES, ("\n".join(plan.names) + "\n").encode())
+    write_whole(job.output / NAMES, ("\n".join(plan.names) + "\n").encode())
     if plan.instances is not None:
-        write_json(output / INSTANCES, plan.instances)
-    write_json(output / DONE, facts)
-    (output / BEGUN).unlink(missing_ok=True)
-    return Summary(
-        title,
-        len(plan.items),
-        expected,
-        len(plan.names),
-        occurring=int(counts.sum()),
-        ignored=float(np.mean(ignored)),
-        missing=plan.missing,
-        output=output,
-    )
+        write_json(job.output / INSTANCES, plan.instances)
+    return len(occurring), float(np.mean(ignored))
 
 
 def convert(

@@ -26,8 +26,9 @@ def place(tmp_path):
     return tmp_path
 
 
-def test_pairs_by_stem_in_order(place):
+def test_pairs_by_stem_in_order(place, caplog):
     pairs = pair_photos(place / "images", place / "labels")
+    assert "1 of 3 photos have no label PNG and are left out" in caplog.text
     assert [pair.image.name for pair in pairs] == ["a.jpg", "b.jpg"]
     assert [pair.labels.name for pair in pairs] == ["a.png", "b.png"]
 
