@@ -10,7 +10,10 @@ from transformers import pipeline
 from proposal.build import build_proposer
 from proposal.hub_sam import SamConfig, point_grid, stability
 
-KINDS = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "sam3_tracker")
+KINDS = (
+    *("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "edgetam_video"),
+    *("sam3_tracker", "sam3_tracker_video"),
+)
 # Random networks think little of their masks
 EVERYTHING = {"min_quality": -1e9, "min_stability": -1.0, "duplicate_iou": 2.0}
 FEW = {"points_per_side": 3, **EVERYTHING}

@@ -39,6 +39,20 @@ ENCODER = {
     **{"global_attn_indexes": [1], "num_pos_feats": 8},
 }
 PYRAMID = {"backbone_feature_sizes": [[16, 16], [8, 8], [4, 4]], "fpn_hidden_size": 16}
+PROMPTS = {"hidden_size": 16, "image_size": 64, "patch_size": 16}
+MEMORY = {  # of models that follow objects through videos
+    **{"memory_attention_hidden_size": 16, "memory_attention_num_layers": 1, "image_size": 64},
+    **{"memory_attention_rope_feat_sizes": [4, 4], "memory_encoder_hidden_size": 16},
+    **{"memory_encoder_output_channels": 16, "mask_downsampler_embed_dim": 16},
+    **{"memory_fuser_embed_dim": 16, "memory_fuser_intermediate_dim": 16},
+    **{"memory_fuser_num_layers": 1},
+}
+RESAMPLER = {  # EdgeTAM's
+    **{"perceiver_resampler_hidden_size": 16, "perceiver_resampler_mlp_intermediate_size": 16},
+    **{"perceiver_resampler_num_latents": 4, "perceiver_resampler_num_latents_2d": 4},
+    **{"perceiver_resampler_attention_head_dim": 8, "perceiver_resampler_num_attention_heads": 1},
+    **{"perceiver_resampler_num_layers": 1, "memory_attention_mlp_hidden_size": 16},
+}
 
 
 def save_tiny(kind: str, folder: Path) -> Path:
@@ -154,15 +168,14 @@ def sam2_parts():
     vision = tf.Sam2VisionConfig(
         backbone_config=hiera, backbone_channel_list=[64, 32, 16, 8], **PYRAMID
     )
-    prompts = {"hidden_size": 16, "image_size": 64, "patch_size": 16}
-    return vision, prompts, tf.Sam2ImageProcessor(size=SQUARE)
+    return vision, tf.Sam2ImageProcessor(size=SQUARE)
 
 
 def sam2():
-    vision, prompts, processor = sam2_parts()
+    vision, processor = sam2_parts()
     config = tf.Sam2Config(
         vision_config=vision,
-        prompt_encoder_config=tf.Sam2PromptEncoderConfig(**prompts),
+        prompt_encoder_config=tf.Sam2PromptEncoderConfig(**PROMPTS),
         mask_decoder_config=tf.Sam2MaskDecoderConfig(**DECODER),
     )
     return tf.Sam2Model(config), processor
@@ -170,19 +183,13 @@ def sam2():
 
 def sam2_video():
     """As the published SAM 2 are saved: with the memory that follows objects through videos."""
-    vision, prompts, processor = sam2_parts()
-    memory = {
-        **{"memory_attention_hidden_size": 16, "memory_attention_num_layers": 1},
-        **{"memory_attention_feed_forward_hidden_size": 16, "memory_fuser_num_layers": 1},
-        **{"memory_attention_rope_feat_sizes": [4, 4], "memory_encoder_hidden_size": 16},
-        **{"memory_encoder_output_channels": 16, "mask_downsampler_embed_dim": 16},
-        **{"memory_fuser_embed_dim": 16, "memory_fuser_intermediate_dim": 16, "image_size": 64},
-    }
+    vision, processor = sam2_parts()
     config = tf.Sam2VideoConfig(
         vision_config=vision,
-        prompt_encoder_config=tf.Sam2VideoPromptEncoderConfig(**prompts),
+        prompt_encoder_config=tf.Sam2VideoPromptEncoderConfig(**PROMPTS),
         mask_decoder_config=tf.Sam2VideoMaskDecoderConfig(**DECODER),
-        **memory,
+        memory_attention_feed_forward_hidden_size=16,
+        **MEMORY,
     )
     return tf.Sam2VideoModel(config), processor
 
@@ -196,12 +203,21 @@ def edgetam():
     )
     config = tf.EdgeTamConfig(
         vision_config=vision,
-        prompt_encoder_config=tf.EdgeTamPromptEncoderConfig(
-            hidden_size=16, image_size=64, patch_size=16
-        ),
+        prompt_encoder_config=tf.EdgeTamPromptEncoderConfig(**PROMPTS),
         mask_decoder_config=tf.EdgeTamMaskDecoderConfig(**DECODER),
     )
     return tf.EdgeTamModel(config), tf.Sam2ImageProcessor(size=SQUARE)
+
+
+def edgetam_video():
+    image_model, processor = edgetam()
+    config = tf.EdgeTamVideoConfig(
+        vision_config=image_model.config.vision_config,
+        prompt_encoder_config=tf.EdgeTamVideoPromptEncoderConfig(**PROMPTS),
+        mask_decoder_config=tf.EdgeTamVideoMaskDecoderConfig(**DECODER),
+        **(MEMORY | RESAMPLER),
+    )
+    return tf.EdgeTamVideoModel(config), processor
 
 
 def sam3_tracker():
@@ -213,19 +229,28 @@ def sam3_tracker():
     vision = tf.Sam3VisionConfig(backbone_config=vit, scale_factors=[4.0, 2.0, 1.0], **PYRAMID)
     config = tf.Sam3TrackerConfig(
         vision_config=vision,
-        prompt_encoder_config=tf.Sam3TrackerPromptEncoderConfig(
-            hidden_size=16, image_size=64, patch_size=16
-        ),
+        prompt_encoder_config=tf.Sam3TrackerPromptEncoderConfig(**PROMPTS),
         mask_decoder_config=tf.Sam3TrackerMaskDecoderConfig(**DECODER),
     )
     return tf.Sam3TrackerModel(config), tf.Sam3ImageProcessor(size=SQUARE)
+
+
+def sam3_tracker_video():
+    image_model, processor = sam3_tracker()
+    config = tf.Sam3TrackerVideoConfig(
+        vision_config=image_model.config.vision_config,
+        prompt_encoder_config=tf.Sam3TrackerVideoPromptEncoderConfig(**PROMPTS),
+        mask_decoder_config=tf.Sam3TrackerVideoMaskDecoderConfig(**DECODER),
+        memory_attention_feed_forward_hidden_size=16,
+        **MEMORY,
+    )
+    return tf.Sam3TrackerVideoModel(config), processor
 
 
 BUILDERS = {
     **{"maskformer": maskformer, "mask2former": mask2former, "oneformer": oneformer},
     **{"eomt": eomt, "eomt_windows": lambda: eomt(windows=True), "eomt_dinov3": eomt_dinov3},
     **{"sam": sam, "sam_hq": sam_hq, "sam2": sam2, "sam2_video": sam2_video},
-    **{"edgetam": edgetam, "sam3_tracker": sam3_tracker},
+    **{"edgetam": edgetam, "edgetam_video": edgetam_video},
+    **{"sam3_tracker": sam3_tracker, "sam3_tracker_video": sam3_tracker_video},
 }
-UNIVERSAL = ("maskformer", "mask2former", "oneformer", "eomt", "eomt_windows", "eomt_dinov3")
-SAMS = ("sam", "sam_hq", "sam2", "sam2_video", "edgetam", "sam3_tracker")
