@@ -7,6 +7,7 @@ import json
 import logging
 import multiprocessing
 import shutil
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import nullcontext
@@ -174,7 +175,9 @@ def _convert_all(plan: Plan, job: Preparation) -> Iterator[tuple[list[int], floa
     pairs = zip(plan.items, extras, strict=False)
     alone = job.workers <= 1 or len(plan.items) <= AT_ONCE
     spawn = multiprocessing.get_context("spawn")
-    with nullcontext() if alone else ProcessPoolExecutor(job.workers, spawn) as pool:
+    # Ctrl-C is this process's business alone
+    ignore = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}
+    with nullcontext() if alone else ProcessPoolExecutor(job.workers, spawn, **ignore) as pool:
         try:
             yield from map(work, pairs) if alone else pool.map(work, pairs, chunksize=AT_ONCE)
         except BaseException:

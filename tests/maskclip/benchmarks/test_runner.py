@@ -43,14 +43,6 @@ def test_records_in_order_whatever_the_batches(tmp_path, count, batch_size):
     assert records == [[item, item**2] for item in range(count)]
 
 
-def test_several_workers_give_the_same_records(tmp_path):
-    log = tmp_path / "log"
-    force = Workforce("cpu", workers=2, batch_size=2)
-    records = measure_all(Squares(log), range(9), force, progress=tmp_path / "p", facts={})
-    assert records == [[item, item**2] for item in range(9)]
-    assert done(log) == list(range(9))
-
-
 def test_it_goes_on_where_it_was(tmp_path):
     log, progress = tmp_path / "log", tmp_path / "deep" / "p"
     force, facts = Workforce("cpu", batch_size=2), {"model": "a"}

@@ -1,5 +1,8 @@
 """Pairs of photos and label PNGs, and what the PNGs hold."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -65,6 +68,23 @@ def test_pngs_of_8_and_16_bits_and_palettes(tmp_path, kind):
         image.putpalette([7, 8, 9] * 256)
     image.save(tmp_path / "x.png")
     np.testing.assert_array_equal(read_labels(tmp_path / "x.png"), values)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_pngs_of_few_bits_hold_indices(tmp_path, bits):
+    """A grey PNG of one row: values 0, 1, 0, 1, … and, in more bits, the largest at the end."""
+    last = 2**bits - 1
+    row = [0, 1, 0, 1, 0, 0, 1, last]
+    text = "".join(f"{value:0{bits}b}" for value in row)
+    header = struct.pack(">IIBBBBB", len(row), 1, bits, 0, 0, 0, 0)
+    data = zlib.compress(b"\0" + int(text, 2).to_bytes(bits, "big"))
+    chunks = ((b"IHDR", header), (b"IDAT", data), (b"IEND", b""))
+    content = b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    (tmp_path / "x.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    assert read_labels(tmp_path / "x.png").tolist() == [row]
 
 
 def test_colours_are_no_labels(tmp_path):
