@@ -72,13 +72,16 @@ def train(
 def evaluate(config: AdaptConfig, folder: str | Path) -> Metrics:
     """What a training with this config would measure on the CLIP in a checkpoint, in percent.
 
+    Crops are made as the config says; prompts are those of the checkpoint, none are added.
+
     Raises:
         ValueError: the config names nothing to measure on.
     """
     closed = tuple(source for source in config.data.sources if source.exclusive)
     names = read_table(closed).exclusive_nouns() if closed else []
     measure = make_measure(config, names)
-    metrics = measure(start_clip(config.clip, folder, own_device()))
+    own_prompts = replace(config.clip, prompt_depth=None, pixel_prompt=None, text_context=None)
+    metrics = measure(start_clip(own_prompts, folder, own_device()))
     if not metrics:
         raise ValueError(
             "--eval-only needs pairs to measure on: set data.evaluate (or data.hold_out, where a "

@@ -40,6 +40,32 @@ def test_the_mean_of_runs_is_the_mean_of_their_weights(colour_pairs, start, conf
         torch.testing.assert_close(mean[name], (value + zero.state_dict()[name]) / 2)
 
 
+def test_a_loss_that_is_no_number_ends_the_training(colour_pairs, start, config_for, tmp_path):
+    config = config_for(colour_pairs, learning_rate=1e30, checkpoint_steps=1, warmup_steps=0)
+    with pytest.raises(ValueError, match="diverged at iteration .* the checkpoint after"):
+        train(config, tmp_path / "run", init=start)
+    assert load_clip(str(tmp_path / "run")).logit_scale <= 100.01
+
+
+def test_what_is_measured_without_training_has_no_new_prompts(colour_pairs, start, config_for):
+    config = config_for(colour_pairs)
+    without = replace(config, clip=replace(config.clip, prompt_depth=0))
+    assert evaluate(config, start) == evaluate(without, start)
+    with pytest.raises(ValueError, match="needs pairs to measure on"):
+        evaluate(replace(config, data=DataConfig()), start)
+
+
+def test_the_best_and_the_last_saves_are_kept(colour_pairs, start, config_for, tmp_path):
+    settings = {"evaluate_period": 4, "checkpoint_steps": 3, "keep_last": 2, "steps": 12}
+    train(config_for(colour_pairs, **settings), tmp_path / "run", init=start)
+    saves = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert saves == ["iteration_0000009", "iteration_0000012"]
+    best = evaluate(config_for(colour_pairs), tmp_path / "run" / "best")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    measured = [json.loads(line).get("pairs/top1") for line in lines]
+    assert best["pairs/top1"] == max(value for value in measured if value is not None)
+
+
 def test_the_scale_stays_below_100(colour_pairs, start, config_for, tmp_path):
     train(config_for(colour_pairs, steps=3, learning_rate=5.0), tmp_path / "run", init=start)
     assert 1 - 1e-5 <= load_clip(str(tmp_path / "run")).logit_scale <= 100.01
