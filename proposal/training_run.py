@@ -216,7 +216,7 @@ def _train(trainer: Trainer, start: int, iterations: int, saver: SaveStates) -> 
         kept = f"the checkpoint after {saver.done} iterations is kept in {saver.folder}"
         kept = kept if saver.done > 0 else "nothing was saved before"
         raise DivergedError(
-            f"{error}; {kept}: lower train.lr, or use train.precision=float32"
+            f"{error}; {kept}: lower the learning rate, or use train.precision=float32"
         ) from error
     finally:
         if main:
