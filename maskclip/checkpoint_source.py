@@ -9,6 +9,10 @@ from proposal.checkpoint_files import CONFIG_NAME, WEIGHTS_NAME
 from proposal.hub import HUB_ID, fetch
 
 PACKAGED = Path(__file__).parent / "weights"
+TEXT_FOLDER = "text"  # in a checkpoint, where its text tower is one from Hugging Face
+TEXT_FILES = tuple(
+    f"{TEXT_FOLDER}/{name}" for name in ("config.json", "tokenizer.json", "tokenizer_config.json")
+)
 
 
 def packaged_names() -> list[str]:
@@ -41,6 +45,6 @@ def find_checkpoint(source: str | os.PathLike) -> Path:
             "hub id (owner/name, owner/name@revision)"
         )
     try:
-        return fetch(text, [CONFIG_NAME, WEIGHTS_NAME])
+        return fetch(text, [CONFIG_NAME, WEIGHTS_NAME], TEXT_FILES)
     except OSError as error:  # most often a folder was meant
         raise OSError(f"there is no folder {text} here, and {error}") from error

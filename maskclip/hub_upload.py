@@ -12,6 +12,7 @@ from typing import Any
 import httpx2
 from huggingface_hub import HfApi, constants
 
+from maskclip.checkpoint_source import TEXT_FILES
 from proposal.checkpoint_files import CONFIG_NAME, WEIGHTS_NAME
 from proposal.hub import HUB_ID, explained, token
 
@@ -73,7 +74,7 @@ How it was made:
 
 
 def _upload(api: HfApi, folder: Path, hub_id: str, message: str) -> None:
-    files = [CONFIG_NAME, WEIGHTS_NAME]
+    files = [CONFIG_NAME, WEIGHTS_NAME, *TEXT_FILES]
     api.upload_folder(
         repo_id=hub_id, folder_path=folder, allow_patterns=files, commit_message=message
     )

@@ -10,14 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from maskclip.checkpoint_source import TEXT_FOLDER
 from maskclip.clip import PACKAGE, MaskClip
 from proposal.configuration import config_to_dict
 
-TEXT_FOLDER = "text"
 STORED = f"checkpoint:{TEXT_FOLDER}"  # in a checkpoint's config.json: the folder beside it
-TEXT_FILES = tuple(
-    f"{TEXT_FOLDER}/{name}" for name in ("config.json", "tokenizer.json", "tokenizer_config.json")
-)
 
 
 def write_clip_config(clip: MaskClip, folder: Path) -> dict[str, Any]:

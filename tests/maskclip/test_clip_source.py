@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
 import open_clip
@@ -11,8 +12,11 @@ from open_clip.pretrained import get_pretrained_cfg
 from safetensors.torch import save
 
 from maskclip.checkpoint import load_clip
+from maskclip.checkpoint_source import TEXT_FILES
 from maskclip.clip_models import build_clip
 from maskclip.clip_source import find_clip, is_open_clip_folder
+from maskclip.segmentor import Segmentor
+from proposal.superpixels import SuperpixelProposer
 
 SMALL = runpy.run_path(str(Path(__file__).with_name("small_clips.py")))
 HUB_NAME = "laion/CLIP-tiny"
@@ -191,3 +195,15 @@ def test_files_are_normalised_as_the_models_tags_are(tmp_path):
     assert find_clip(f"ViT-B-16-SigLIP/{tmp_path / 'x.pt'}").preprocess["mean"] == (0.5, 0.5, 0.5)
     assert find_clip("MobileCLIP-S1").preprocess["std"] == (1.0, 1.0, 1.0)
     assert find_clip("ViT-S-32-alt").preprocess == {}  # it has no tags
+
+
+def test_a_text_tower_goes_to_the_hub_and_back(small_hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", small_hub.token)
+    place, _ = SMALL["saved_clip"]("roberta text", tmp_path)
+    clip = build_clip(str(place))
+    segmentor = Segmentor(SuperpixelProposer(), clip, proposer_name="superpixels")
+    segmentor.push_to_hub("me/roberta")
+    assert set(TEXT_FILES) <= set(small_hub.repos["me/roberta"].files)
+    shutil.rmtree(place)
+    again = Segmentor.from_pretrained("me/roberta").clip
+    assert again.text_fingerprint == clip.text_fingerprint
