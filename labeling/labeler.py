@@ -35,7 +35,7 @@ class Labeler:
         """A photo and what is said of it -> its pairs; ``name`` is its path for the pairs.
 
         Plain captions get the ids ``0``, ``1`` … Rows are in the order in which the captions say
-        the nouns, each with the first caption that does; a noun's regions come best first.
+        the nouns, each with the first caption that does; a noun's regions come by falling score.
         """
         if not isinstance(captions, CaptionedImage):
             said = tuple(Caption(str(place), text) for place, text in enumerate(captions))

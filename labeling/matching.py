@@ -21,12 +21,18 @@ from proposal.proposals import Proposals, propose_all
 
 TIE = 1e-5  # scores so close are equal: rounding, which a batch's size changes, decides nothing
 
+RAREST = 1e-6  # objectness or share of the photo whose logarithm counts at least
+
 
 @dataclass(frozen=True)
 class MatchConfig:
-    """Which of a photo's noun–region candidates become pairs; by default the paper's choice.
+    """Which of a photo's noun–region candidates become pairs.
 
-    A candidate must meet every condition; of those that do, each noun keeps its best.
+    A candidate must meet every condition; of those that do, each noun keeps its best. The paper's
+    best is the highest cosine: both powers 0, as they are for a ``compat`` model, too. By default
+    the logit (cosine times CLIP's scale) has the logarithms of the region's objectness and of its
+    share of the photo added, times the powers: captions tell of whole things, and of large ones,
+    while fragments of them often score highest (measured in docs/labeling.md).
 
     Raises:
         ValueError: a value outside its range.
@@ -37,6 +43,8 @@ class MatchConfig:
     min_probability: float = 0.0  # of the noun against the other nouns of the photo
     min_area: float = 0.0  # of the mask: from 1 on pixels, below a share of the photo
     max_area: float = 1.0  # likewise, 1 being the whole photo
+    objectness_power: float = 1.0  # of the region's objectness, in the ranking; 0 = all alike
+    area_power: float = 0.25  # of the region's share of the photo, likewise
     duplicates: bool = False  # a row for every caption that says the noun, not only for the first
 
     def __post_init__(self) -> None:
@@ -46,6 +54,9 @@ class MatchConfig:
             raise ValueError(f"min_score is a cosine and must be in [-1, 1], got {self.min_score}")
         if not 0 <= self.min_probability <= 1:
             raise ValueError(f"min_probability must be in [0, 1], got {self.min_probability}")
+        for name in ("objectness_power", "area_power"):
+            if vars(self)[name] < 0:
+                raise ValueError(f"{name} must be 0 or more, got {vars(self)[name]}")
         if not (self.min_area >= 0 and self.max_area > 0):
             raise ValueError(
                 "min_area must be 0 or more and max_area above 0, "
@@ -88,7 +99,7 @@ class Matcher:
     def match(
         self, photo: np.ndarray, nouns: Sequence[str], *, stem: str | None = None
     ) -> list[Match]:
-        """(H, W, 3) uint8 RGB and its nouns -> their regions, in the nouns' order, best first.
+        """(H, W, 3) uint8 RGB and its nouns -> their regions in the nouns' order, by falling score.
 
         ``stem`` is the photo's, for proposers that read files.
         """
@@ -99,6 +110,7 @@ class Matcher:
         keep, scores, probabilities = self._score(photo, proposals[confident], nouns)
         chosen = confident.nonzero()[:, 0][keep].tolist()  # N, index among all proposals
         masks = _Masks(proposals.mask_probs[chosen], self, photo.shape[:2])
+        bonus = self._bonus(proposals, chosen)  # (N,)
         return [
             Match(
                 noun,
@@ -108,7 +120,7 @@ class Matcher:
                 mask=masks[row],
             )
             for column, noun in enumerate(nouns)
-            for row in self._choose(scores[:, column], probabilities[:, column], masks)
+            for row in self._choose(scores[:, column], probabilities[:, column], bonus, masks)
         ]
 
     def _score(
@@ -129,17 +141,30 @@ class Matcher:
         """-> (1, D) unit length."""
         return self._texts.encode_names([noun.replace("|", " ")])[0]
 
-    def _choose(self, scores: np.ndarray, probabilities: np.ndarray, masks: _Masks) -> list[int]:
-        """A noun's (N,) scores and probabilities -> the rows of its regions, best first."""
+    def _bonus(self, proposals: Proposals, chosen: list[int]) -> np.ndarray:
+        """All proposals, N chosen ones -> (N,) what is added to their cosines in the ranking."""
+        if self.segmentor.config.compat:
+            return np.zeros(len(chosen), dtype=np.float32)
+        inside = proposals.mask_probs[chosen] > self.segmentor.config.mask_threshold  # (N, h, w)
+        share = inside.float().mean(dim=(1, 2))  # (N,)
+        objectness = proposals.scores[chosen].float()
+        weights = self.config.objectness_power * objectness.clamp(min=RAREST).log()
+        weights = weights + self.config.area_power * share.clamp(min=RAREST).log()
+        return (weights / self._namer.scale).cpu().numpy()
+
+    def _choose(
+        self, scores: np.ndarray, probabilities: np.ndarray, bonus: np.ndarray, masks: _Masks
+    ) -> list[int]:
+        """A noun's (N,) scores and probabilities, what ranks them besides -> rows by score."""
         config, rows = self.config, []
         eligible = (scores >= config.min_score) & (probabilities >= config.min_probability)
-        for row in ranked(scores, np.flatnonzero(eligible)):
+        for row in ranked(scores + bonus, np.flatnonzero(eligible)):
             mask = masks[row]
             if mask.size and not any(np.array_equal(mask, masks[other]) for other in rows):
                 rows.append(row)
             if len(rows) == config.top_k:
                 break
-        return rows
+        return list(ranked(scores, np.sort(np.array(rows, dtype=np.int64))))
 
 
 class _Masks:

@@ -17,14 +17,13 @@ OVERLAP = 0.5  # IoU from which a mask is on an object
 def coco_names_of_nouns(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """COCO's names -> noun: the names it may mean, by ``labeling/data/coco_synonyms.txt``.
 
-    Raises:
-        ValueError: the table has a name that is not among ``names``.
+    Lines of the table for other names than these are left out.
     """
     meanings = {name: (name,) for name in names}
     for line in read_words(DATA / "coco_synonyms.txt"):
         name, _, nouns = line.partition(":")
         if name not in names:
-            raise ValueError(f"coco_synonyms.txt has {name!r}, which is none of COCO's names")
+            continue
         for noun in filter(None, (noun.strip() for noun in nouns.split(","))):
             if name not in meanings.get(noun, ()):
                 meanings[noun] = (*meanings.get(noun, ()), name)

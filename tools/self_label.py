@@ -62,6 +62,8 @@ def parse_args() -> argparse.Namespace:
     )
     add("--min-area", type=float, default=0.0, metavar="A", help="pixels; below 1 a share [0]")
     add("--max-area", type=float, default=1.0, metavar="A", help="pixels; up to 1 a share [1]")
+    add("--objectness-power", type=float, default=1.0, metavar="P", help="in the ranking [1]")
+    add("--area-power", type=float, default=0.25, metavar="P", help="likewise; paper: both 0 [.25]")
     add("--duplicates", action="store_true", help="a row for each caption with the noun, not one")
     add = parser.add_argument_group("how it runs (rows do not depend on engine and workers)")
     add = add.add_argument
@@ -86,13 +88,13 @@ def read_job(args: argparse.Namespace) -> Job:
     def pick(*names: str) -> dict[str, object]:
         return {name: getattr(args, name) for name in names}
 
-    area = ("min_area", "max_area")
+    ranking = ("min_area", "max_area", "objectness_power", "area_power")
     config = LabelConfig(
         **pick("model", "proposer", "clip", "batch_size", "threads", "shard_size"),
         overrides=tuple(args.set),
         captions_per_image=args.captions_per_image,
         nouns=NounConfig(**pick("parser", "compounds", "lemmatise", "stop_nouns")),
-        match=MatchConfig(**pick("top_k", "min_score", "min_probability", *area, "duplicates")),
+        match=MatchConfig(**pick("top_k", "min_score", "min_probability", *ranking, "duplicates")),
     )
     how = pick("images", "captions", "output", "engine", "workers", "device")
     return Job(**how, config=config)

@@ -115,6 +115,31 @@ def test_top_k_are_the_best_first(matcher):
     assert len(matcher(MANY, top_k=99).match(PHOTO, NOUNS)) == 3 * 6  # one proposal is empty
 
 
+def test_objectness_and_area_decide_between_like_scores(clip):
+    """Worked by hand: bonus = (power * log(objectness) + power * log(share)) / scale."""
+    boxes = [(0, 0, 10, 12), (10, 0, 20, 12), (0, 0, 5, 12)]  # shares 1/2, 1/2, 1/4
+    proposer = Ready(boxes)
+    proposer.scores = torch.tensor([1.0, 0.25, 1.0])
+    matcher = Matcher(Segmentor(proposer, clip), MatchConfig(objectness_power=2, area_power=0.5))
+    bonus = matcher._bonus(proposer.propose(PHOTO), [0, 1, 2]) * clip.logit_scale
+    half, quarter = np.log(0.5), np.log(0.25)
+    expected = [0.5 * half, 2 * quarter + 0.5 * half, 0.5 * quarter]
+    np.testing.assert_allclose(bonus, expected, rtol=1e-5)
+    strong = Matcher(Segmentor(proposer, clip), MatchConfig(objectness_power=1e6))
+    assert {match.proposal for match in strong.match(PHOTO, NOUNS)} <= {0, 2}
+
+
+def test_the_papers_ranking_is_by_score_alone(clip):
+    proposer = Ready(MANY)
+    proposer.scores = torch.linspace(0.01, 1, len(MANY))
+    published = Segmentor(proposer, clip, SegmentorConfig(compat=True))
+    every = Matcher(published, MatchConfig(top_k=99)).match(PHOTO, NOUNS)
+    for config in (MatchConfig(), MatchConfig(objectness_power=0, area_power=0)):
+        best = Matcher(published, config).match(PHOTO, NOUNS)
+        for match in best:
+            assert match.score == max(one.score for one in every if one.noun == match.noun)
+
+
 def test_the_same_mask_is_kept_once_for_a_noun(matcher):
     found = matcher([HALVES[0], HALVES[0], HALVES[1]], top_k=3).match(PHOTO, ["cat"])
     assert sorted(match.proposal for match in found) == [0, 2]
@@ -196,6 +221,7 @@ def test_a_stroke_in_a_noun_is_no_synonym(matcher):
     ("wrong", "message"),
     [
         ({"top_k": 0}, "top_k must be at least 1"),
+        ({"area_power": -1}, "area_power must be 0 or more, got -1"),
         ({"min_score": 2}, "min_score is a cosine"),
         ({"min_probability": -0.1}, "min_probability must be in"),
         ({"min_area": -1}, "min_area must be 0 or more"),

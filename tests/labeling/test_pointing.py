@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from labeling.pointing import coco_names_of_nouns, innermost_point, judge_mask, objects_of
+from labeling.word_lists import DATA, read_words
 from maskclip.annotations import AnnotatedPhoto, Instance, coco_names
 
 
@@ -63,6 +64,12 @@ def test_the_table_of_synonyms(shared):
     assert "street" not in meanings
 
 
-def test_a_table_for_other_names_is_told():
-    with pytest.raises(ValueError, match="'person', which is none of COCO's names"):
-        coco_names_of_nouns(["cat"])
+def test_the_table_names_only_what_coco_names(shared):
+    names = coco_names(shared / "data" / "coco" / "instances.json")
+    told = [line.partition(":")[0] for line in read_words(DATA / "coco_synonyms.txt")]
+    assert told == names
+
+
+def test_other_names_are_left_out():
+    assert coco_names_of_nouns(["cat", "dragon"])["kitten"] == ("cat",)
+    assert set(coco_names_of_nouns(["dragon"])) == {"dragon"}
