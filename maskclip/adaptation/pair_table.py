@@ -125,7 +125,7 @@ def read_table(
             f"data.sources must hold pairs, got {found}: name folders that tools/self_label.py or "
             "tools/prepare_nano.py made, COCO instances or label PNGs (docs/training.md)"
         )
-    pairs = pa.concat_tables(tables)
+    pairs = _with_large_masks(pa.concat_tables(tables))
     source = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     first, region = _distinct_regions(pairs, source)
     nouns, noun = np.unique(np.array(pairs["noun"].to_pylist(), dtype=object), return_inverse=True)
@@ -140,6 +140,12 @@ def read_table(
         roots=tuple(root for _, root in opened),
         held_out=_held_out(pairs, hold_out),
     )
+
+
+def _with_large_masks(pairs: pa.Table) -> pa.Table:
+    """The masks of a million pairs are more than the 2 GB that a column of small offsets holds."""
+    index = pairs.column_names.index("mask")
+    return pairs.set_column(index, "mask", pairs["mask"].cast(pa.large_binary()))
 
 
 def _held_out(pairs: pa.Table, share: float) -> NDArray[np.bool_]:

@@ -49,6 +49,7 @@ def test_two_processes_learn_what_one_does(
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_as_an_undisturbed_one(colour_pairs, start, config_for, tmp_path):
     steps = {"steps": 60, "checkpoint_steps": 4, "log_period": 1, "threads": 1}
     settings = {"mode": "ft_mpt", "average": 0.9, "mask_dropout": 0.2, "prompt_steps": 6}

@@ -104,6 +104,7 @@ def test_no_text_is_read_in_the_loop(colour_pairs, start, config_for, tmp_path, 
         return original(self, tokens)
 
     monkeypatch.setattr(torch.nn.Embedding, "forward", counted)
+    monkeypatch.setenv("MASKCLIP_CACHE", str(tmp_path / "cache"))  # other tests filled theirs
     config = config_for(colour_pairs, steps=4, loss="multi_positive")
     train(config, tmp_path / "cold", init=start)
     assert calls == [2]  # red and blue, in one template
