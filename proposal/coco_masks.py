@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from proposal.data.panoptic import read_ids
-from proposal.region_files import BROKEN, Regions, decode_masks, load_json, score_of
+from proposal.json_content import read_json
+from proposal.region_files import BROKEN, Regions, decode_masks, score_of
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class CocoMasks:
         Raises:
             ValueError: it is no COCO file.
         """
-        content = load_json(path)
+        content = read_json(path)
         if not is_coco(content):
             raise ValueError(
                 f"{path} is no COCO file: expected images and annotations, or a list of results "

@@ -12,10 +12,10 @@ import torch
 
 from proposal.coco_masks import CocoMasks, is_coco
 from proposal.data.regions import PHOTO_ENDINGS
+from proposal.json_content import read_json
 from proposal.proposals import Proposals
 from proposal.region_files import (
     Regions,
-    load_json,
     read_region_json,
     read_region_npz,
     read_region_png,
@@ -137,7 +137,7 @@ class FilesProposer:
         files = [path for path in sorted(self.place.glob("*.json")) if path.name not in NOT_MASKS]
         found = []
         for path in files if len(files) <= MOST_FILES else ():
-            content = load_json(path)
+            content = read_json(path)
             if is_coco(content):
                 found.append(CocoMasks(path, content))
         if len(found) > 1:

@@ -5,7 +5,6 @@ Read are JSON files and safetensors, never pickled weights or a repository's own
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from huggingface_hub.errors import RemoteEntryNotFoundError
 from torch import nn
 
 from proposal.hub import HUB_ID, fetch
+from proposal.json_content import read_json_object
 
 CONFIG = "config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -85,7 +85,7 @@ class HubModel:
                 )
             folder = fetch(place, [CONFIG])
             reference = f"hub:{place.partition('@')[0]}@{folder.name}"
-        return cls(reference, folder, str(_read_json(folder / CONFIG).get("model_type")))
+        return cls(reference, folder, str(_read_file(folder / CONFIG).get("model_type")))
 
     def load_processor(self) -> Any:
         """Its image processor, with the settings of its preprocessor_config.json.
@@ -101,7 +101,7 @@ class HubModel:
                 f"{self.reference} has no {PROCESSOR_FILES[0]}, which says how photos are resized "
                 "and normalised: save its image processor into the folder, too"
             )
-        settings = _read_json(self.folder / found[0])
+        settings = _read_file(self.folder / found[0])
         changes: dict[str, Any] = {}
         if "size_divisibility" in settings:  # as older versions called it
             changes["size_divisor"] = settings["size_divisibility"]
@@ -161,7 +161,7 @@ class HubModel:
     def _fetch_weights(self) -> None:
         self._fetch(optional=(INDEX,))
         if (self.folder / INDEX).is_file():
-            shards = _read_json(self.folder / INDEX).get("weight_map", {})
+            shards = _read_file(self.folder / INDEX).get("weight_map", {})
             self._fetch(files=tuple(sorted(set(shards.values()))))
             return
         refusal = FileNotFoundError(
@@ -212,16 +212,10 @@ def _matters(name: str, tensors: dict[str, torch.Tensor]) -> bool:
     return floating and not name.startswith("criterion.")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} holds no model of transformers: no {path.name}")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got a {type(content).__name__}")
-    return content
+    return read_json_object(path)
 
 
 @contextmanager

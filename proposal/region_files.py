@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from proposal.data.coco import decode_segmentation
 from proposal.data.regions import read_map, split_map
+from proposal.json_content import read_json
 
 BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # what damaged content makes
 Regions = tuple[np.ndarray, np.ndarray]  # masks (Q, h, w) bool, scores (Q,)
@@ -36,7 +36,7 @@ def read_region_json(path: Path, photo_hw: tuple[int, int]) -> Regions:
     Raises:
         ValueError: the file holds something else.
     """
-    content = load_json(path)
+    content = read_json(path)
     image = _image_of(content, path)
     try:
         size_hw = (image["height"], image["width"]) if "height" in image else photo_hw
@@ -82,7 +82,7 @@ def read_region_npz(path: Path, _: tuple[int, int]) -> Regions:
 
 def decode_masks(items: Sequence[Any], size_hw: tuple[int, int]) -> np.ndarray:
     """Masks in COCO's forms -> (Q, h, w) bool; ``size_hw`` is that of polygons, and of no mask."""
-    masks = [decode_segmentation(_segmentation(item), size_hw) for item in items]
+    masks = [_decode(item, size_hw) for item in items]
     return np.stack(masks) if masks else np.zeros((0, *size_hw), dtype=bool)
 
 
@@ -106,15 +106,14 @@ def _image_of(content: Any, path: Path) -> dict[str, Any]:
     return images[0]
 
 
+def _decode(item: Any, size_hw: tuple[int, int]) -> np.ndarray:
+    try:
+        return decode_segmentation(_segmentation(item), size_hw)
+    except Exception as error:  # pycocotools raises Exception itself
+        raise ValueError(f"a mask cannot be decoded ({error!r})") from error
+
+
 def _segmentation(item: Any) -> Any:
     if isinstance(item, list) or "counts" in item:
         return item
     return item["mask"] if "mask" in item else item["segmentation"]
-
-
-def load_json(path: Path) -> Any:
-    """Raises ValueError where the file is no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not readable JSON: {error}") from error
