@@ -13,6 +13,19 @@ from proposal.weight_shapes import Shapes, count, known, shapes_of, size
 
 HEAD_WIDTH = 64  # of attention, in both towers
 VOCABULARY = 49408  # of the tokenizer that comes with open_clip
+# ViT-B/16's, where the weight that tells a size is missing, which is said when weights are compared
+USUAL = {
+    "embed_dim": 512,
+    "image_size": 224,
+    "patch_size": 16,
+    "vision_layers": 12,
+    "vision_width": 768,
+    "vision_mlp_ratio": 4.0,
+    "text_width": 512,
+    "text_layers": 12,
+    "text_mlp_ratio": 4.0,
+    "context_length": 77,
+}
 
 
 def original_name(name: str) -> str:
@@ -71,6 +84,7 @@ def clip_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def open_clip_model(sizes: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes by SPEC's names -> the open_clip configuration, the model of a ClipConfig."""
+    sizes = {**USUAL, **sizes}
     heads = {
         tower: sizes.get(f"{tower}_heads") or max(1, sizes[f"{tower}_width"] // HEAD_WIDTH)
         for tower in ("vision", "text")
@@ -83,7 +97,7 @@ def open_clip_model(sizes: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(sizes["vision_layers"], list):
         vision["head_width"] = sizes["vision_width"] // heads["vision"]
         vision["patch_size"] = sizes["patch_size"]
-        vision["mlp_ratio"] = sizes.get("vision_mlp_ratio", 4.0)
+        vision["mlp_ratio"] = sizes["vision_mlp_ratio"]
     return {
         "embed_dim": sizes["embed_dim"],
         "quick_gelu": sizes["quick_gelu"],
@@ -94,7 +108,7 @@ def open_clip_model(sizes: Mapping[str, Any]) -> dict[str, Any]:
             "width": sizes["text_width"],
             "heads": heads["text"],
             "layers": sizes["text_layers"],
-            "mlp_ratio": sizes.get("text_mlp_ratio", 4.0),
+            "mlp_ratio": sizes["text_mlp_ratio"],
         },
     }
 
