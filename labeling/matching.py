@@ -17,8 +17,9 @@ from maskclip.regions import mask_at_size
 from maskclip.segmentor import Segmentor
 from maskclip.stopwatch import Stopwatch
 from maskclip.text_cache import TextCache, cache_folder
-from proposal.proposals import Proposals, propose_all
+from proposal.proposals import propose_all
 
+REMEMBERED = 50_000  # nouns whose embeddings are kept in memory
 TIE = 1e-5  # scores so close are equal: rounding, which a batch's size changes, decides nothing
 
 RAREST = 1e-6  # objectness or share of the photo whose logarithm counts at least
@@ -82,6 +83,19 @@ class Match:
     mask: np.ndarray  # (H, W) bool, at least one pixel
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Every noun of a photo against every region. N: regions that yield a crop, C: nouns."""
+
+    nouns: tuple[str, ...]  # C
+    size_hw: tuple[int, int]  # of the photo
+    proposals: list[int]  # (N) index among all that the proposer gave for the photo
+    mask_probs: Tensor  # (N, h, w)
+    objectness: Tensor  # (N,)
+    scores: np.ndarray  # (N, C) cosines
+    probabilities: np.ndarray  # (N, C) softmax over the nouns
+
+
 class Matcher:
     """Scores every noun against every region of a photo; each noun keeps its best.
 
@@ -93,9 +107,9 @@ class Matcher:
         self.segmentor = segmentor
         self.config = config or MatchConfig()
         self._namer = RegionNamer(segmentor.clip, segmentor.config)
-        self._texts = _read_alone(segmentor.clip)
+        self._clip = _read_alone(segmentor.clip)
+        self._texts: dict[str, Tensor] = {}
 
-    @torch.no_grad()
     def match(
         self, photo: np.ndarray, nouns: Sequence[str], *, stem: str | None = None
     ) -> list[Match]:
@@ -103,59 +117,71 @@ class Matcher:
 
         ``stem`` is the photo's, for proposers that read files.
         """
-        if not nouns:
-            return []
+        return self.choose(self.look(photo, nouns, stem=stem)) if nouns else []
+
+    @torch.no_grad()
+    def look(
+        self, photo: np.ndarray, nouns: Sequence[str], *, stem: str | None = None
+    ) -> Candidates:
+        """(H, W, 3) uint8 RGB and C nouns -> all that can be chosen from, whatever the config."""
         proposals = propose_all(self.segmentor.proposer, [photo], [stem])[0]
         confident = proposals.scores >= self.segmentor.config.min_objectness  # (Q,)
-        keep, scores, probabilities = self._score(photo, proposals[confident], nouns)
-        chosen = confident.nonzero()[:, 0][keep].tolist()  # N, index among all proposals
-        masks = _Masks(proposals.mask_probs[chosen], self, photo.shape[:2])
-        bonus = self._bonus(proposals, chosen)  # (N,)
-        return [
-            Match(
-                noun,
-                proposal=chosen[row],
-                score=float(scores[row, column]),
-                probability=float(probabilities[row, column]),
-                mask=masks[row],
-            )
-            for column, noun in enumerate(nouns)
-            for row in self._choose(scores[:, column], probabilities[:, column], bonus, masks)
-        ]
-
-    def _score(
-        self, photo: np.ndarray, proposals: Proposals, nouns: Sequence[str]
-    ) -> tuple[Tensor, np.ndarray, np.ndarray]:
-        """Q proposals, C nouns -> keep (Q,) bool; scores and probabilities (N, C) of those kept."""
         watch = Stopwatch(self.segmentor.clip.device)
-        keep, embeddings = self._namer.encode(photo, proposals, watch)  # (Q,), (N, D)
+        keep, embeddings = self._namer.encode(photo, proposals[confident], watch)  # (N, D)
         # One by one, as the last bits of an embedding depend on what is encoded beside it
         texts = torch.cat([self._encode(noun) for noun in nouns])  # (C, D)
         owner = torch.arange(len(nouns), device=texts.device)
         cosines = name_logits(embeddings, texts, owner, 1.0).float()  # (N, C)
-        probabilities = (self._namer.scale * cosines).softmax(dim=1)
-        keep = keep.to(proposals.scores.device)
-        return keep, cosines.cpu().numpy(), probabilities.cpu().numpy()
+        kept = confident.nonzero()[:, 0][keep.to(confident.device)]  # (N,)
+        return Candidates(
+            nouns=tuple(nouns),
+            size_hw=photo.shape[:2],
+            proposals=kept.tolist(),
+            mask_probs=proposals.mask_probs[kept],
+            objectness=proposals.scores[kept].float(),
+            scores=cosines.cpu().numpy(),
+            probabilities=(self._namer.scale * cosines).softmax(dim=1).cpu().numpy(),
+        )
+
+    def choose(self, candidates: Candidates) -> list[Match]:
+        """What ``look`` gave -> the nouns' regions, by falling score."""
+        masks = _Masks(candidates.mask_probs, self, candidates.size_hw)
+        bonus = self._bonus(candidates)  # (N,)
+        return [
+            Match(
+                noun,
+                proposal=candidates.proposals[row],
+                score=float(candidates.scores[row, column]),
+                probability=float(candidates.probabilities[row, column]),
+                mask=masks[row],
+            )
+            for column, noun in enumerate(candidates.nouns)
+            for row in self._choose(candidates, column, bonus, masks)
+        ]
 
     def _encode(self, noun: str) -> Tensor:
         """-> (1, D) unit length."""
-        return self._texts.encode_names([noun.replace("|", " ")])[0]
+        if noun not in self._texts:
+            if len(self._texts) == REMEMBERED:
+                self._texts.clear()
+            self._texts[noun] = self._clip.encode_names([noun.replace("|", " ")])[0]
+        return self._texts[noun]
 
-    def _bonus(self, proposals: Proposals, chosen: list[int]) -> np.ndarray:
-        """All proposals, N chosen ones -> (N,) what is added to their cosines in the ranking."""
+    def _bonus(self, candidates: Candidates) -> np.ndarray:
+        """-> (N,) what is added to the regions' cosines in the ranking."""
         if self.segmentor.config.compat:
-            return np.zeros(len(chosen), dtype=np.float32)
-        inside = proposals.mask_probs[chosen] > self.segmentor.config.mask_threshold  # (N, h, w)
+            return np.zeros(len(candidates.proposals), dtype=np.float32)
+        inside = candidates.mask_probs > self.segmentor.config.mask_threshold  # (N, h, w)
         share = inside.float().mean(dim=(1, 2))  # (N,)
-        objectness = proposals.scores[chosen].float()
-        weights = self.config.objectness_power * objectness.clamp(min=RAREST).log()
+        weights = self.config.objectness_power * candidates.objectness.clamp(min=RAREST).log()
         weights = weights + self.config.area_power * share.clamp(min=RAREST).log()
         return (weights / self._namer.scale).cpu().numpy()
 
     def _choose(
-        self, scores: np.ndarray, probabilities: np.ndarray, bonus: np.ndarray, masks: _Masks
+        self, candidates: Candidates, column: int, bonus: np.ndarray, masks: _Masks
     ) -> list[int]:
-        """A noun's (N,) scores and probabilities, what ranks them besides -> rows by score."""
+        """A noun's place, (N,) what ranks regions beside their scores -> rows, by score."""
+        scores, probabilities = candidates.scores[:, column], candidates.probabilities[:, column]
         config, rows = self.config, []
         eligible = (scores >= config.min_score) & (probabilities >= config.min_probability)
         for row in ranked(scores + bonus, np.flatnonzero(eligible)):

@@ -121,7 +121,7 @@ def test_objectness_and_area_decide_between_like_scores(clip):
     proposer = Ready(boxes)
     proposer.scores = torch.tensor([1.0, 0.25, 1.0])
     matcher = Matcher(Segmentor(proposer, clip), MatchConfig(objectness_power=2, area_power=0.5))
-    bonus = matcher._bonus(proposer.propose(PHOTO), [0, 1, 2]) * clip.logit_scale
+    bonus = matcher._bonus(matcher.look(PHOTO, NOUNS)) * clip.logit_scale
     half, quarter = np.log(0.5), np.log(0.25)
     expected = [0.5 * half, 2 * quarter + 0.5 * half, 0.5 * quarter]
     np.testing.assert_allclose(bonus, expected, rtol=1e-5)
