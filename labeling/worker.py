@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from labeling.heap import keep_freed_memory
 from labeling.label_config import LabelConfig, fingerprint_model
 from labeling.labeler import Labeler
 from labeling.shards import LabeledShard, Shard, Tick, label_shard, pinned_threads
@@ -29,6 +30,8 @@ class Worker:
             ValueError: this process finds another model than the run was started with.
         """
         self.work = work
+        if device == "cpu":
+            keep_freed_memory()
         if labeler is None:
             segmentor = work.config.load_segmentor(device)
             if fingerprint_model(segmentor) != work.weights:
