@@ -5,8 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import platform
-import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +24,7 @@ from maskclip.clip_models import build_clip
 from maskclip.segmentor import Segmentor, SegmentorConfig
 from proposal.maskformer import MaskFormer, MaskFormerConfig
 from proposal.maskformer_proposer import MaskFormerProposer
+from proposal.peak_memory import peak_memory
 
 ROWS = {  # of the table, in milliseconds
     "text_cold": "text, first time (ms)",
@@ -116,17 +115,6 @@ def describe_machine() -> str:
         f"{processor}, {torch.get_num_threads()} threads{accelerator}, "
         f"Python {platform.python_version()}, torch {torch.__version__}"
     )
-
-
-def peak_memory() -> float:
-    """The most memory this process ever had, in MiB."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # getrusage counts the parent's memory as well after a fork and exec
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def _in_new_process(function: Callable[[Job, str], Any], job: Job, cache: str) -> Any:

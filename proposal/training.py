@@ -107,7 +107,10 @@ def build_network(
     """The network at the start of a training; ``texts``: (C, D) for the classifier "text"."""
     network = MaskFormer(config.proposer)
     if init is not None:
-        load_strictly(network, read_proposer(init)[1], str(init))
+        tensors = read_proposer(init)[1]
+        if texts is not None:
+            tensors["training_text_embeddings"] = texts  # it may have learned other names
+        load_strictly(network, tensors, str(init))
     elif config.backbone.weights is not None:
         load_trunk(network.backbone, expand(config.backbone.weights, config.data))
     if texts is not None:

@@ -6,8 +6,6 @@ import json
 import logging
 import math
 import re
-import resource
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from detectron2.utils.events import (
     get_event_storage,
 )
 
+from proposal.peak_memory import peak_memory
 from proposal.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
@@ -126,8 +125,7 @@ def peak_memory_mib() -> float:
     """The most that this process has held: on its GPU, or in main memory where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    unit = 2**20 if sys.platform == "darwin" else 2**10  # Linux counts in KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return peak_memory()
 
 
 def trim_metrics(path: Path, start: int) -> None:

@@ -57,6 +57,8 @@ class SaveStates(HookBase):
 
     def before_train(self) -> None:
         """Start the clock; the storage of a resumed run remembers what it knew."""
+        for torn in (self.folder / STATES).glob(".*.tmp"):  # of a save that was killed
+            shutil.rmtree(torn, ignore_errors=True)
         self.saved_at = time.monotonic()
         self.done = self.trainer.start_iter
         restore_snapshot(self.trainer.storage, self.scalars)

@@ -12,7 +12,8 @@ from maskclip import timing
 from maskclip.clip import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.segmentor import Segmentor
-from maskclip.timing import FULL_SIZE, ROWS, Job, describe_machine, format_table, peak_memory
+from maskclip.timing import FULL_SIZE, ROWS, Job, describe_machine, format_table
+from proposal.peak_memory import peak_memory
 from proposal.proposals import Proposals
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
