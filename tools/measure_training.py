@@ -1,8 +1,9 @@
 """What a step of stage 1's training costs: seconds and peak memory, for several settings.
 
 Example: python tools/measure_training.py --config configs/proposal_r101c_vitb16.yaml --images 2
-prints a Markdown table (seconds by the clock and of the CPU, peak memory): as configured, then with points instead of pixels, bfloat16, checkpointed
-blocks. Photos are random, weights too: nothing has to be downloaded. --variant adds a row.
+prints a Markdown table (seconds by the clock and of the CPU, peak memory): as configured, then with
+points instead of pixels, bfloat16, checkpointed blocks. Photos and weights are random: nothing has
+to be downloaded. --variant "a.b=1 c.d=2" measures that instead, and may be repeated.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     add("--images", type=int, default=2, help="crops in a step [2]")
     add("--masks", type=int, default=8, help="masks in a crop [8]")
     add("--repeats", type=int, default=3, help="the fastest of so many steps counts [3]")
-    add("--variant", action="append", metavar="SETTINGS", help="'a.b=1 c.d=2'; replaces the usual")
+    add("--variant", action="append", metavar="SETTINGS", help="instead of the usual rows")
     args = parser.parse_args()
     if min(args.images, args.masks, args.repeats) < 1:
         parser.error("--images, --masks and --repeats must be at least 1")
