@@ -51,8 +51,8 @@ class CocoMasks:
         content = read_json(path)
         if not is_coco(content):
             raise ValueError(
-                f"{path} is no COCO file: expected images and annotations, or a list of results "
-                "with image_id and segmentation"
+                f"{path} is no COCO file of masks: expected images and annotations with "
+                "segmentation, or a list of results with image_id and segmentation"
             )
         return cls(path, content)
 
@@ -102,12 +102,19 @@ class CocoMasks:
 
 
 def is_coco(content: Any) -> bool:
-    """Does it look like a COCO file of several photos?"""
+    """Does it look like a COCO file with masks (captions have none) of several photos?"""
     if isinstance(content, dict):
-        return "images" in content and "annotations" in content
+        annotations = content.get("annotations") if "images" in content else None
+        return isinstance(annotations, list) and all(_has_mask(each) for each in annotations[:10])
     if not isinstance(content, list) or not content:
         return False
     return all(isinstance(each, dict) and "image_id" in each for each in content[:10])
+
+
+def _has_mask(annotation: Any) -> bool:
+    return isinstance(annotation, dict) and not {"segmentation", "segments_info"}.isdisjoint(
+        annotation
+    )
 
 
 def _instances(content: dict[str, Any]) -> list[_Entry]:

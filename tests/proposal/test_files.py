@@ -162,6 +162,7 @@ def instances(**changes) -> dict:
 def test_one_coco_file_for_all_photos(tmp_path):
     path = write(tmp_path / "instances_val.json", instances())
     write(tmp_path / "summary.json", {})
+    write(tmp_path / "captions.json", instances(annotations=[{"image_id": 1, "caption": "a"}]))
     for place in (tmp_path, path):
         assert shows(propose(place), [LEFT], [1])
         assert shows(propose(place, "sub/b"), [DOT], [0.5])
@@ -270,7 +271,8 @@ BAD = {"size": [4, 6], "counts": [100, 3]}
         ("a.json", {"masks": [packed(LEFT)], "scores": [1, 2]}, "holds no COCO masks of one"),
         ("a.json", instances(), "must be about one photo, it is about 3: give it itself, files:"),
         ("all.json", {"some": "thing"}, "has no masks for the photo a: expected a.png or a.json"),
-        ("all.json", instances(annotations=[{}]), "is no COCO file: KeyError"),
+        ("all.json", instances(annotations=[{"segmentation": 1}]), "is no COCO file: KeyError"),
+        ("all.json", instances(annotations=[{"caption": "a"}]), "has no masks for the photo a"),
         (
             "all.json",
             [{"image_id": "a", "bbox": [1, 2, 3, 4]}],
@@ -289,7 +291,9 @@ def test_json_that_is_none_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(ValueError, match="is not readable JSON"):
         propose(tmp_path)
-    with pytest.raises(ValueError, match="is no COCO file: expected images and annotations"):
+    with pytest.raises(
+        ValueError, match="is no COCO file of masks: expected images"
+    ):
         propose(write(tmp_path / "b.json", {"images": []}))
 
 
