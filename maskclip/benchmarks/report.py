@@ -14,16 +14,19 @@ from PIL import Image
 
 from maskclip.benchmarks.labelled_set import LabelledSet
 from maskclip.benchmarks.labellers import Labeller, Photo
-from maskclip.benchmarks.report_page import Shown, write_page
+from maskclip.benchmarks.report_page import Drawn, Shown, write_page
 from maskclip.benchmarks.semantic import Semantic, add_up
 from maskclip.evaluation import Confusion, unique_keys
-from maskclip.segmentation import Segmentation, display_name
+from maskclip.palette import label_colour
+from maskclip.segmentation import Segmentation, display_name, ignore_label, percent
 from proposal.whole_file import write_whole
 
 SHOWN = 8  # photos among the best, and among the worst
-SIDE = 380  # pixels of the longer side of a picture
+SIDE = 460  # pixels of the longer side of a picture
+LISTED = 12  # names below it
 PAIRS = 40  # confusions that are listed
 PAGE = "index.html"
+NEAREST = Image.Resampling.NEAREST
 
 
 @dataclass(frozen=True)
@@ -141,31 +144,38 @@ def _show(
         title=photo.stem,
         score=score,
         accuracy=right,
-        photo=_picture(Image.fromarray(photo.image), SIDE),
-        truth=_picture(_draw(photo, photo.truth, labelled)),
-        said=_picture(_draw(photo, maps[0], labelled)),
+        photo=_picture(_shrink(photo)),
+        truth=_draw(photo, photo.truth, labelled),
+        said=_draw(photo, maps[0], labelled),
     )
 
 
-def _draw(photo: Photo, labels: np.ndarray, labelled: LabelledSet) -> Image.Image:
+def _draw(photo: Photo, labels: np.ndarray, labelled: LabelledSet) -> Drawn:
     """The photo, made small, under (H, W) labels; those that are no name are hatched."""
-    height, width = labels.shape
-    scale = min(1.0, SIDE / max(height, width))
-    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    image = np.asarray(Image.fromarray(photo.image).resize(size_wh, Image.Resampling.BILINEAR))
-    small = Image.fromarray(labels.astype(np.int32)).resize(size_wh, Image.Resampling.NEAREST)
+    image = np.asarray(_shrink(photo))
+    height, width = image.shape[:2]
+    small = Image.fromarray(labels.astype(np.int32)).resize((width, height), NEAREST)
     small = np.asarray(small).astype(np.int64)
     named = (small >= 0) & (small < len(labelled.names))
+    ignore = ignore_label(len(labelled.names))
     confidence = np.ones(small.shape, dtype=np.float32)
-    result = Segmentation(np.where(named, small, 0), labelled.names, confidence, image)
-    shown = np.where(named, small, result.ignore)
-    return Segmentation(shown, labelled.names, confidence, image).draw()
+    shown = np.where(named, small, ignore)
+    result = Segmentation(shown, labelled.names, confidence, image)
+    legend = [
+        (display_name(segment.name), percent(segment.fraction), label_colour(segment.label))
+        for segment in result.segments[:LISTED]
+    ]
+    return Drawn(_picture(result.draw(legend=False)), tuple(legend))
 
 
-def _picture(image: Image.Image, side: int | None = None) -> str:
+def _shrink(photo: Photo) -> Image.Image:
+    image = Image.fromarray(photo.image)
+    image.thumbnail((SIDE, SIDE))
+    return image
+
+
+def _picture(image: Image.Image) -> str:
     """-> a data URL of a JPEG."""
-    if side is not None:
-        image.thumbnail((side, side))
     buffer = io.BytesIO()
     image.save(buffer, "jpeg", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -20,7 +20,8 @@ p.about { color: #666; margin-top: 0 }
 table { border-collapse: collapse }
 th, td { padding: .2em .8em .2em 0; text-align: left; vertical-align: middle }
 th { border-bottom: 2px solid #bbb; cursor: pointer }
-td { border-bottom: 1px solid #eee }
+td { border-bottom: 1px solid #eee; max-width: 22em; overflow: hidden;
+  text-overflow: ellipsis; white-space: nowrap }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .big { display: flex; gap: 2em; flex-wrap: wrap }
 .big b { display: block; font-size: 1.7em }
@@ -30,7 +31,11 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 .shown .row { display: flex; gap: .6em; align-items: flex-start; flex-wrap: wrap }
 figure { margin: 0 }
 figcaption { color: #666; font-size: .85em }
-img { max-width: 560px; display: block }
+img { display: block }
+figcaption { width: 460px }
+.name { white-space: nowrap; margin-left: .7em; display: inline-block; max-width: 20em;
+  overflow: hidden; text-overflow: ellipsis; vertical-align: bottom }
+.name i { display: inline-block; width: .8em; height: .8em; margin-right: .3em }
 """
 # A click on a column's head sorts its table, another click turns the order around
 SCRIPT = """
@@ -45,15 +50,23 @@ document.querySelectorAll('table.sort th').forEach(head => head.onclick = () => 
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """A photo under labels, as a data URL, with the names of these."""
+
+    url: str
+    legend: tuple[tuple[str, str, tuple[int, int, int]], ...]  # name, share, RGB colour
+
+
+@dataclass(frozen=True)
 class Shown:
-    """One photo of a gallery; pictures are data URLs."""
+    """One photo of a gallery."""
 
     title: str
     score: float  # its mIoU, percent
     accuracy: float  # of its counted pixels, percent
-    photo: str
-    truth: str
-    said: str
+    photo: str  # data URL
+    truth: Drawn
+    said: Drawn
 
 
 def write_page(
@@ -146,12 +159,20 @@ def _gallery(title: str, shown: Sequence[Shown]) -> str:
 
 
 def _photo(shown: Shown) -> str:
-    pictures = (("photo", shown.photo), ("true", shown.truth), ("said", shown.said))
+    drawn = (("photo", Drawn(shown.photo, ())), ("true", shown.truth), ("said", shown.said))
     figures = "".join(
-        f"<figure><img src='{url}' alt='{escape(what)}'><figcaption>{what}</figcaption></figure>"
-        for what, url in pictures
+        f"<figure><img src='{each.url}' alt='{what}'><figcaption>{what} {_legend(each)}"
+        "</figcaption></figure>"
+        for what, each in drawn
     )
     return (
         f"<div class=shown><b>{escape(shown.title)}</b>: mIoU {shown.score:.1f}, "
         f"{shown.accuracy:.1f}% of its pixels right<div class=row>{figures}</div></div>"
+    )
+
+
+def _legend(drawn: Drawn) -> str:
+    return "".join(
+        f"<span class=name><i style='background:rgb{colour}'></i>{escape(name)} {share}</span> "
+        for name, share, colour in drawn.legend
     )
