@@ -9,9 +9,10 @@ photo has objects of that name; crowds are objects, too. In percent of these pai
 - *either*: one of the two;
 - *pointing*: the mask's innermost point lies in one of them.
 
-Beside them, what the proposals allow: *reachable*, pairs for which some proposal of the photo
-overlaps as *either* asks, the limit of any scoring; *chance*, the mean over the photo's proposals:
-what a random choice gets. Photos are split by ``splits/coco_val.txt``: nothing trained on these.
+Beside them, what the regions allow: *reachable*, pairs for which some region of the photo overlaps
+as *either* asks, the limit of any ranking; *chance*, the mean over the photo's regions: what a
+random choice gets. Two rankings choose from the same regions: *ours* (``MatchConfig()``) and
+*paper* (the cosine alone). Photos are split by ``splits/coco_val.txt``: nothing trained on these.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ import torch
 from tqdm import tqdm
 
 from labeling.captions import CaptionedImage, read_captions
-from labeling.labeler import Labeler
-from labeling.matching import MatchConfig
+from labeling.matching import Candidates, Match, MatchConfig, Matcher
+from labeling.nouns import NounParser
 from labeling.pointing import OVERLAP, coco_names_of_nouns, judge_mask, objects_of
 from maskclip.annotations import AnnotatedPhoto, coco_names, coco_photos, photo_key, read_photo_list
 from maskclip.images import load_image
-from maskclip.pairs import Pair, decode_mask
 from maskclip.segmentor import Segmentor
-from proposal.proposals import Proposals, Proposer, propose_all
+from proposal.proposals import Proposals
 from proposal.recall import mask_ious
 from proposal.superpixels import SuperpixelConfig, SuperpixelProposer
 
 PROPOSERS = ("own", "superpixels", "truth")
 SPLITS = ("val", "other")
+RANKINGS = {"ours": MatchConfig(), "paper": MatchConfig(objectness_power=0, area_power=0)}
 METRICS = ("instance", "union", "either", "pointing", "reachable", "chance")
 SUPERPIXELS = 200  # the largest: more cost minutes and add small ones
 
@@ -61,22 +62,6 @@ class TruthProposer:
             return Proposals.empty(image.shape[:2])
         masks = torch.from_numpy(np.stack([one.mask for one in objects])).float()
         return Proposals(masks, torch.ones(len(masks)))
-
-
-class RecordingProposer:
-    """Any proposer, and the proposals that it gave last."""
-
-    def __init__(self, proposer: Proposer) -> None:
-        self.proposer = proposer
-        self.last: Proposals | None = None
-
-    def propose_batch(
-        self, images: Sequence[np.ndarray], stems: Sequence[str | None]
-    ) -> list[Proposals]:
-        """B images (H, W, 3) uint8 RGB and their B file stems -> B Proposals."""
-        found = propose_all(self.proposer, images, stems)
-        self.last = found[-1]
-        return found
 
 
 @dataclass(frozen=True)
@@ -118,27 +103,31 @@ class Truth:
 
 
 def measure_worth(
-    segmentor: Segmentor,
-    truth: Truth,
-    *,
-    proposers: Sequence[str] = PROPOSERS,
-    match: MatchConfig | None = None,
+    segmentor: Segmentor, truth: Truth, *, proposers: Sequence[str] = PROPOSERS
 ) -> dict[str, Any]:
-    """A model on photos with ground truth -> for each of the proposers and splits, the metrics."""
+    """A model on photos with ground truth -> by proposer, ranking and split, the metrics."""
     photos = {Path(entry.image).stem: photo for entry, photo in truth.entries}
     build = {
         "own": lambda: segmentor.proposer,
         "superpixels": lambda: SuperpixelProposer(SuperpixelConfig(max_regions=SUPERPIXELS)),
         "truth": lambda: TruthProposer(photos),
     }
+    parser = NounParser()
     numbers: dict[str, Any] = {}
     for name in proposers:
-        recorder = RecordingProposer(build[name]())
         least = segmentor.config.min_objectness if name == "own" else 0.0
         config = replace(segmentor.config, min_objectness=least)
-        labeler = Labeler(Segmentor(recorder, segmentor.clip, config), match)
-        rows = list(_judge_photos(labeler, recorder, truth, name))
-        numbers[name] = {split: _average(rows, split) for split in SPLITS}
+        judged = Segmentor(build[name](), segmentor.clip, config)
+        matchers = {ranking: Matcher(judged, match) for ranking, match in RANKINGS.items()}
+        rows: list[_Row] = []
+        for entry, photo in tqdm(truth.entries, desc=name, unit="photo"):
+            found = parser.nouns(caption.text for caption in entry.captions)
+            nouns = list(dict.fromkeys(noun for some in found for noun in some))
+            rows += _judge_photo(matchers, truth, (entry, photo), nouns)
+        numbers[name] = {
+            ranking: {split: _average(rows, ranking, split) for split in SPLITS}
+            for ranking in RANKINGS
+        }
     return numbers
 
 
@@ -147,49 +136,61 @@ class _Row:
     """One pair whose noun means one of COCO's names."""
 
     split: str
-    noun: str
+    ranking: str
     image: str
     hits: dict[str, float] | None  # by metric, in [0, 1]; none where the photo has no such object
 
 
-def _judge_photos(
-    labeler: Labeler, recorder: RecordingProposer, truth: Truth, title: str
+def _judge_photo(
+    matchers: Mapping[str, Matcher],
+    truth: Truth,
+    told: tuple[CaptionedImage, AnnotatedPhoto],
+    nouns: Sequence[str],
 ) -> Iterator[_Row]:
-    for entry, photo in tqdm(truth.entries, desc=title, unit="photo"):
-        image = load_image(truth.images / entry.image)
-        pairs = labeler.label(image, entry)
-        threshold = labeler.matcher.segmentor.config.mask_threshold
-        least = labeler.matcher.segmentor.config.min_objectness
-        known = [pair for pair in pairs if pair.noun in truth.meanings]
-        if not known:
-            continue
-        proposals = recorder.last[recorder.last.scores >= least]
-        for pair in known:
-            objects = objects_of(photo, truth.meanings[pair.noun])
-            hits = _judge(pair, objects, proposals, threshold) if len(objects) else None
-            yield _Row(truth.split_of(photo), pair.noun, entry.image, hits)
+    entry, photo = told
+    if not any(noun in truth.meanings for noun in nouns):
+        return
+    image = load_image(truth.images / entry.image)
+    first = next(iter(matchers.values()))
+    candidates = first.look(image, nouns, stem=Path(entry.image).stem)
+    overlaps = _Overlaps(photo, candidates, first.segmentor.config.mask_threshold)
+    for ranking, matcher in matchers.items():
+        for match in matcher.choose(candidates):
+            if match.noun in truth.meanings:
+                hits = overlaps.judge(match, truth.meanings[match.noun])
+                yield _Row(truth.split_of(photo), ranking, entry.image, hits)
 
 
-def _judge(
-    pair: Pair, objects: np.ndarray, proposals: Proposals, threshold: float
-) -> dict[str, float]:
-    """A pair, objects (M, H, W) bool that its noun may mean, all proposals -> the metrics."""
-    hit = judge_mask(decode_mask(vars(pair)), objects)
-    wanted = np.concatenate([objects, objects.any(axis=0, keepdims=True)])  # (M + 1, H, W)
-    fits = mask_ious(proposals.mask_probs, wanted, threshold).max(axis=1) >= OVERLAP  # (Q,)
-    return {
-        "instance": hit.on_instance,
-        "union": hit.on_union,
-        "either": hit.on_instance or hit.on_union,
-        "pointing": hit.pointed,
-        "reachable": bool(fits.any()),
-        "chance": float(fits.mean()),
-    }
+class _Overlaps:
+    """How all regions of a photo meet its objects, computed once for each set of names."""
+
+    def __init__(self, photo: AnnotatedPhoto, candidates: Candidates, threshold: float) -> None:
+        self.photo, self.candidates, self.threshold = photo, candidates, threshold
+        self._fits: dict[tuple[str, ...], np.ndarray] = {}
+
+    def judge(self, match: Match, names: tuple[str, ...]) -> dict[str, float] | None:
+        """A match, the names its noun may mean -> the metrics; none where there is no object."""
+        objects = objects_of(self.photo, names)  # (M, H, W)
+        if not len(objects):
+            return None
+        if names not in self._fits:
+            wanted = np.concatenate([objects, objects.any(axis=0, keepdims=True)])  # (M + 1, H, W)
+            ious = mask_ious(self.candidates.mask_probs, wanted, self.threshold)  # (N, M + 1)
+            self._fits[names] = ious.max(axis=1) >= OVERLAP
+        hit, fits = judge_mask(match.mask, objects), self._fits[names]
+        return {
+            "instance": hit.on_instance,
+            "union": hit.on_union,
+            "either": hit.on_instance or hit.on_union,
+            "pointing": hit.pointed,
+            "reachable": bool(fits.any()),
+            "chance": float(fits.mean()),
+        }
 
 
-def _average(rows: Sequence[_Row], split: str) -> dict[str, Any]:
-    """The metrics in percent, over the pairs of one split; NaN without pairs."""
-    own = [row for row in rows if row.split == split]
+def _average(rows: Sequence[_Row], ranking: str, split: str) -> dict[str, Any]:
+    """The metrics in percent, over the pairs of one ranking and split; NaN without pairs."""
+    own = [row for row in rows if (row.ranking, row.split) == (ranking, split)]
     judged = [row for row in own if row.hits is not None]
     means = {
         name: float(np.mean([100 * row.hits[name] for row in judged])) if judged else float("nan")
@@ -200,11 +201,13 @@ def _average(rows: Sequence[_Row], split: str) -> dict[str, Any]:
 
 
 def table(numbers: Mapping[str, Any]) -> str:
-    """The numbers as Markdown, a line for each proposer and split."""
-    lines = [f"| proposals | photos | pairs | {' | '.join(METRICS)} |"]
-    lines.append("|---|---|" + "---:|" * (len(METRICS) + 1))
-    for name, splits in numbers.items():
-        for split, metrics in splits.items():
-            shown = " | ".join(f"{metrics[metric]:.1f}" for metric in METRICS)
-            lines.append(f"| {name} | {metrics['photos']} {split} | {metrics['pairs']} | {shown} |")
+    """The numbers as Markdown, a line for each proposer, ranking and split."""
+    lines = [f"| proposals | ranking | photos | pairs | {' | '.join(METRICS)} |"]
+    lines.append("|---|---|---|" + "---:|" * (len(METRICS) + 1))
+    for name, rankings in numbers.items():
+        for ranking, splits in rankings.items():
+            for split, metrics in splits.items():
+                shown = " | ".join(f"{metrics[metric]:.1f}" for metric in METRICS)
+                photos = f"{metrics['photos']} {split}"
+                lines.append(f"| {name} | {ranking} | {photos} | {metrics['pairs']} | {shown} |")
     return "\n".join(lines)
