@@ -67,6 +67,10 @@ def clip_sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
     elif "visual.conv1.weight" in shapes or "visual.class_embedding" in shapes:
         vision = _vit_sizes(shapes)
     else:
+        if any(name.startswith("clip_adapter.") for name in shapes):
+            raise ValueError(
+                "these are the weights of a whole OVSeg: convert them with --from ovseg"
+            )
         found = ", ".join(sorted(shapes)[:3]) or "nothing"
         raise ValueError(
             f"the CLIP is not in the original layout: expected visual.conv1.weight beside others, "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,16 @@ HARMLESS = [
     np._core.multiarray._reconstruct,
     *(type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "bool")),
 ]
+# What PyTorch raises for files that are cut off or something else
+UNREADABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+)
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
@@ -83,9 +94,10 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _unpickle(path: Path) -> Any:
     _refuse_others(path)
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(HARMLESS):
+            warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read is told
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, TypeError) as e:
+    except UNREADABLE as e:
         code = re.search(r"GLOBAL (\S+) (?:was not|whose)|class (\S+) via", str(e))
         if code is None:
             raise ValueError(
