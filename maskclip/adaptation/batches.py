@@ -36,6 +36,10 @@ class Batch:
     crop_masks: Tensor  # (N, S, S) bool
     nouns: Tensor  # (N,) int64, index into the table's nouns
 
+    def pin_memory(self) -> Batch:
+        """The same in memory that a GPU copies from at once; a DataLoader asks for it."""
+        return Batch(*(part.pin_memory() for part in vars(self).values()))
+
 
 class PairStream(Dataset):
     """Example number i of a training, always the same for the same seed.

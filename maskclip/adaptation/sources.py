@@ -31,7 +31,20 @@ def read_source(source: PairSource) -> tuple[pa.Table, Path]:
         table, root = _as_table(_annotated(source)), Path(source.images)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder of photos {root}, for {source.title}")
-    return table.filter(pa.array(_wanted(source, table))), root
+    table = table.filter(pa.array(_wanted(source, table)))
+    _check_photos(table, root, source.title)
+    return table, root
+
+
+def _check_photos(table: pa.Table, root: Path, title: str) -> None:
+    """A missing photo is told now, not when its turn comes in hours."""
+    photos = table["image"].unique().to_pylist()
+    missing = [photo for photo in photos if not (root / photo).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{title} names {len(photos)} photos, of which {len(missing)} are missing, such as "
+            f"{root / missing[0]}: get them, or name the right folder of photos"
+        )
 
 
 def fingerprint_sources(sources: Sequence[PairSource]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ def write(tmp_path):
             mask = np.zeros((8, 16), bool)
             mask[2:6, left : left + 4] = True
             rows.append(Pair.from_mask(mask, image=f"{photo}.jpg", noun=noun))
+            (tmp_path / f"{photo}.jpg").touch()
         write_pairs_folder(tmp_path / name, rows, images=tmp_path, config={})
         return str(tmp_path / name)
 

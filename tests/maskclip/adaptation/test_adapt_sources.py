@@ -65,6 +65,12 @@ def test_lists_of_photos_choose(labelled):
         read_table([label_source(labelled, leave_out=listed)])
 
 
+def test_missing_photos_are_told_at_the_start(labelled):
+    (labelled / "images" / "7.jpg").unlink()
+    with pytest.raises(FileNotFoundError, match="names 1 photos, of which 1 are missing, such as"):
+        read_table([coco_source(labelled)])
+
+
 def test_first_label_and_values_without_a_name(labelled):
     table = read_table([label_source(labelled, first_label=1)])
     assert table.nouns == ("sky",) and table.mask(0).sum() == 8
