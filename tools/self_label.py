@@ -64,6 +64,10 @@ def parse_args() -> argparse.Namespace:
     add("--max-area", type=float, default=1.0, metavar="A", help="pixels; up to 1 a share [1]")
     add("--objectness-power", type=float, default=1.0, metavar="P", help="in the ranking [1]")
     add("--area-power", type=float, default=0.25, metavar="P", help="likewise; paper: both 0 [.25]")
+    add("--objectness-power", type=float, default=1.0, metavar="W", help="in the ranking [1]")
+    add(
+        "--area-power", type=float, default=0.25, metavar="W", help="likewise; paper: both 0 [0.25]"
+    )
     add("--duplicates", action="store_true", help="a row for each caption with the noun, not one")
     add = parser.add_argument_group("how it runs (rows do not depend on engine and workers)")
     add = add.add_argument
