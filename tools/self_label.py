@@ -62,8 +62,6 @@ def parse_args() -> argparse.Namespace:
     )
     add("--min-area", type=float, default=0.0, metavar="A", help="pixels; below 1 a share [0]")
     add("--max-area", type=float, default=1.0, metavar="A", help="pixels; up to 1 a share [1]")
-    add("--objectness-power", type=float, default=1.0, metavar="P", help="in the ranking [1]")
-    add("--area-power", type=float, default=0.25, metavar="P", help="likewise; paper: both 0 [.25]")
     add("--objectness-power", type=float, default=1.0, metavar="W", help="in the ranking [1]")
     add(
         "--area-power", type=float, default=0.25, metavar="W", help="likewise; paper: both 0 [0.25]"
