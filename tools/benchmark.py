@@ -4,7 +4,8 @@ Example: python tools/benchmark.py --model nano --names 150
 
 Prints a Markdown table on scikit-image's astronaut (512 x 512). Each model is built in processes of
 its own; ``full-size`` is R-101c + ViT-B/16 with random weights, ``full-size-compat`` the same with
-every step as published.
+every step as published. Then: how fast a model that has weights labels captioned photos
+(tools/self_label.py), with one worker for each GPU or core.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 try:
     import skimage.data
 
+    from labeling.throughput import measure_throughput
     from maskclip.timing import (
         FULL_SIZE,
         Job,
@@ -54,18 +56,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    photo, measured = skimage.data.astronaut(), {}
+    photo, measured, labelled = skimage.data.astronaut(), {}, {}
     print(describe_machine())
     try:
         names = sample_names(args.names)
         for model in args.models or ["nano", *FULL_SIZE]:
             print(f"measuring {model} …", file=sys.stderr)
             measured[model] = measure(Job(model, photo, names, args.repeats, args.device))
+            if model not in FULL_SIZE:
+                labelled[model] = measure_throughput(model, device=args.device)
     except (OSError, ValueError, RuntimeError) as error:
         print(f"benchmark: error: {error}", file=sys.stderr)
         return 2
     print(f"{len(names)} names; photo {photo.shape[0]} x {photo.shape[1]}")
     print(format_table(measured))
+    for model, throughput in labelled.items():
+        print(throughput.sentence(model))
     return 0
 
 
