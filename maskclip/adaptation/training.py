@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -101,10 +102,12 @@ def make_stream(table: PairTable, clip: MaskClip, config: AdaptConfig) -> PairSt
 
 
 def make_measure(config: AdaptConfig, exclusive: list[str]) -> Measure:
-    """What is measured: each of ``data.evaluate``, and the photos held out."""
-    data = config.data
+    """What is measured: each of ``data.evaluate`` (a second a is a_2), and photos held out."""
+    data, tables = config.data, {}
     closed = tuple(source for source in data.sources if source.exclusive)
-    tables = {source.title: read_table([source]) for source in data.evaluate}
+    for number, source in enumerate(data.evaluate):
+        same = [each.title for each in data.evaluate[:number]].count(source.title)
+        tables[f"{source.title}_{same + 1}" if same else source.title] = read_table([source])
     if data.hold_out and closed:
         tables["held_out"] = read_table(closed, hold_out=data.hold_out, only_held_out=True)
 
@@ -129,18 +132,13 @@ def _train(config: AdaptConfig, output: Path, init: str | Path | None, resume: b
     if config.train.grad_checkpointing:
         clip.tower.set_grad_checkpointing()
     learner = _learner(clip, table, config)
-    provenance = {"stage": "clip", "init": "" if init is None else str(init)}
-
-    def save(folder: Path, model: MaskClip, steps: int) -> None:
-        made = provenance | {"steps": steps, "training": config_to_dict(config)}
-        save_clip(model, folder, made, name=output.name)
-
     stream = make_stream(table, clip, config)
+    save = partial(_save, config, output.name, "" if init is None else str(init))
     purpose = Purpose(
         folder=output,
         record=make_record(config_to_dict(config), fingerprint_sources(config.data.sources)),
         may_change=MAY_CHANGE,
-        batches=lambda first: load_batches(stream, first),
+        batches=partial(load_batches, stream),
         save_model=save,
         validate=measure,
         extra_hooks=(NoteScale(clip),),
@@ -175,6 +173,13 @@ def _learner(clip: MaskClip, table: PairTable, config: AdaptConfig) -> Learner:
     optimizer.register_step_post_hook(teacher.clamp_scale)
     schedule = LambdaLR(optimizer, schedule_factor(config.train))
     return Learner(teacher, clip, optimizer, schedule)
+
+
+def _save(
+    config: AdaptConfig, name: str, init: str, folder: Path, clip: MaskClip, steps: int
+) -> None:
+    made = {"stage": "clip", "init": init, "steps": steps, "training": config_to_dict(config)}
+    save_clip(clip, folder, made, name=name)
 
 
 def _report(output: Path, metrics: Metrics, started: float, pairs: int) -> Metrics:

@@ -92,13 +92,13 @@ def test_a_training_on_all_kinds_at_once(labelled, colour_pairs, start, tmp_path
     kinds = (PairSource(str(colour_pairs)), coco_source(labelled), label_source(labelled))
     config = AdaptConfig(
         TowerConfig(templates="single"),
-        DataConfig(sources=kinds, evaluate=kinds[1:]),
+        DataConfig(sources=kinds, evaluate=(*kinds[1:], kinds[2])),
         TrainConfig(epochs=2, batch_size=4, warmup_steps=1, workers=0),
     )
     metrics = train(config, tmp_path / "run", init=start)
     assert set(metrics) == {
         f"{kind}/{metric}"
-        for kind in ("instances", "labels")
+        for kind in ("instances", "labels", "labels_2")
         for metric in ("top1", "mean_per_class")
     }
     record = json.loads((tmp_path / "run" / "run.json").read_text())
