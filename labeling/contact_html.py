@@ -20,12 +20,12 @@ _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>{title}</title>
 <style>
 body {{ font: 15px/1.35 system-ui, sans-serif; margin: 16px; background: #f2f2f4; color: #202024 }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(500px, 1fr)); gap: 12px }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(430px, 1fr)); gap: 12px }}
 article {{ background: #fff; border-radius: 8px; padding: 10px; cursor: pointer;
   border: 3px solid #fff }}
 article.wrong {{ border-color: #d22; opacity: .6 }}
-.pictures {{ display: flex; gap: 8px; height: 240px; align-items: center }}
-.pictures img {{ max-height: 240px; max-width: 50% }}
+.pictures {{ display: flex; gap: 8px; height: 200px; align-items: center }}
+.pictures img {{ max-height: 200px; max-width: 50% }}
 h2 {{ font-size: 22px; margin: 6px 0 0 }}
 h2 small {{ font-size: 14px; font-weight: normal; color: #70707a; white-space: pre }}
 p {{ margin: 2px 0; overflow-wrap: anywhere }} .file {{ color: #70707a; font-size: 12px }}

@@ -13,13 +13,13 @@ from labeling.contact_cards import Card
 from maskclip.fonts import load_font
 from proposal.whole_file import write_whole
 
-COLUMNS = 4
-BOX = 240  # a picture's place
+COLUMNS = 5
+BOX = 200  # a picture's place
 GAP = 10
 TEXT = 74  # pixels below the pictures
 HEADER = 44
 PAPER, CARD, INK, FAINT = (242, 242, 244), (255, 255, 255), (32, 32, 36), (112, 112, 122)
-LETTERS = 68  # of a caption on one line
+LETTERS = 58  # of a caption on one line
 
 
 def write_png(path: Path, cards: Sequence[Card], title: str) -> Path:

@@ -23,14 +23,14 @@ from maskclip.pairs import decode_mask, images_root
 
 logger = logging.getLogger(__name__)
 
-SIDE = 240  # pixels of a picture's longer side
+SIDE = 200  # pixels of a picture's longer side
 OUTLINE, RIM = (255, 225, 0), (0, 0, 0)
-DIMMED = 0.55  # what is left of the light outside the mask
+DIMMED = 0.7  # what is left of the light outside the mask
 SMALLEST = 18  # pixels of a mask in its picture, below which a ring shows where it is
 
 
 def write_contact_sheet(
-    folder: str | Path, *, count: int = 48, seed: int = 0
+    folder: str | Path, *, count: int = 50, seed: int = 0
 ) -> tuple[Path, Path] | None:
     """Write ``pairs.html`` and ``pairs.png`` with ``count`` random pairs into a pairs folder.
 

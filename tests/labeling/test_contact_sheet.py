@@ -18,7 +18,7 @@ def test_the_page_needs_nothing_else(pairs_folder):
     assert "3 of 3 pairs" in text
     assert "A &lt;b&gt;<b>cat</b>&lt;/b&gt; &amp; a sofa." in text  # escaped, the noun in bold
     assert "0.500   p 0.75   8.3%" in text
-    assert Image.open(picture).size[0] > 3 * 300
+    assert Image.open(picture).size[0] > 3 * 400
 
 
 def test_the_same_seed_shows_the_same_pairs(pairs_folder):
@@ -51,7 +51,7 @@ def test_the_outline_is_where_the_mask_is():
     shown = np.array(outline_mask(photo, mask, side=200))
     assert shown.shape == (100, 200, 3)
     assert shown[50, 100].tolist() == [200, 200, 200]  # inside as it was
-    assert shown[5, 5].tolist() == [110, 110, 110]  # outside dimmed
+    assert shown[5, 5].tolist() == [140, 140, 140]  # outside dimmed
     assert shown[20, 100].tolist() == [255, 225, 0]
 
 
