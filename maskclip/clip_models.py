@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def build_tokenizer(text_cfg: dict[str, Any]) -> Callable[..., Tensor]:
     options = text_cfg.get("tokenizer_kwargs") or {}
     name = text_cfg.get("hf_tokenizer_name") or text_cfg.get("hf_model_name") or ""
     if not name:
-        return open_clip.SimpleTokenizer(context_length=context, **options)
+        return _simple_tokenizer(context, tuple(options.items()))
     if name.startswith(PACKAGE):
         name = str(resolve_package(name))
     if Path(name).is_dir():
@@ -236,6 +237,11 @@ def build_tokenizer(text_cfg: dict[str, Any]) -> Callable[..., Tensor]:
         return open_clip.tokenizer.HFTokenizer(
             name, context_length=context, tokenizer_mode=text_cfg.get("tokenizer_mode"), **options
         )
+
+
+@cache  # it reads 49,000 merges
+def _simple_tokenizer(context: int, options: tuple) -> Callable[..., Tensor]:
+    return open_clip.SimpleTokenizer(context_length=context, **dict(options))
 
 
 def _from_source(spec: str, source: ClipSource) -> MaskClip:
