@@ -53,30 +53,16 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument_group("what is a pair").add_argument
     add("--top-k", type=int, default=1, metavar="K", help="regions kept for each noun [1]")
     add("--min-score", type=float, default=-1.0, metavar="S", help="least cosine [-1]")
-    add(
-        "--min-probability",
-        type=float,
-        default=0.0,
-        metavar="P",
-        help="among the photo's nouns [0]",
-    )
+    add("--min-probability", type=float, default=0.0, metavar="P", help="among all nouns [0]")
     add("--min-area", type=float, default=0.0, metavar="A", help="pixels; below 1 a share [0]")
     add("--max-area", type=float, default=1.0, metavar="A", help="pixels; up to 1 a share [1]")
     add("--objectness-power", type=float, default=1.0, metavar="W", help="in the ranking [1]")
-    add(
-        "--area-power", type=float, default=0.25, metavar="W", help="likewise; paper: both 0 [0.25]"
-    )
+    add("--area-power", type=float, default=0.25, metavar="W", help="likewise [0.25]; paper: 0, 0")
     add("--duplicates", action="store_true", help="a row for each caption with the noun, not one")
-    add = parser.add_argument_group("how it runs (rows do not depend on engine and workers)")
-    add = add.add_argument
+    add = parser.add_argument_group("how it runs; engine and workers change no row").add_argument
     add("--engine", default="local", choices=["local", "ray"], help="ray obeys RAY_ADDRESS [local]")
     add("--workers", type=int, metavar="N", help="processes [one for each GPU, or for each core]")
-    add(
-        "--device",
-        default="auto",
-        metavar="D",
-        help="auto, cpu, mps, cuda (all GPUs), cuda:1 [auto]",
-    )
+    add("--device", default="auto", metavar="D", help="auto, cpu, mps, cuda (all), cuda:1 [auto]")
     add("--threads", type=int, default=1, metavar="N", help="CPU threads of each worker [1]")
     add("--batch-size", type=int, default=32, metavar="N", help="regions CLIP reads at once [32]")
     add("--shard-size", type=int, default=200, metavar="N", help="photos in one file [200]")

@@ -1,7 +1,6 @@
 """Memory stays flat over 100,000 photos."""
 
 import json
-import os
 import threading
 from pathlib import Path
 
@@ -23,7 +22,7 @@ def test_memory_is_flat_over_100_000_photos(tmp_path, tiny_checkpoint):
     Image.new("RGB", (24, 16), "red").save(tmp_path / "one.png")
     with (tmp_path / "captions.jsonl").open("w") as file:
         for index in range(COUNT):
-            os.symlink(tmp_path / "one.png", photos / f"{index:06d}.png")
+            (photos / f"{index:06d}.png").symlink_to(tmp_path / "one.png")
             said = "A dog." if index % EVERY == 0 else "Blue."
             file.write(json.dumps({"file": f"{index:06d}.png", "caption": said}) + "\n")
     seen: list[tuple[float, float]] = []
