@@ -25,7 +25,7 @@ class _Entry:
 
 
 class CocoMasks:
-    """An instances or panoptic file, or a list of results, by photo; crowds are left out.
+    """An instances or panoptic file, or a list of results, by photo; a crowd is a region, too.
 
     Photos of a list of results are known by their ``image_id``, which is their stem, or its number.
     """
@@ -86,18 +86,17 @@ class CocoMasks:
         if any("segments_info" in each for each in entry.annotations):
             (panoptic,) = entry.annotations
             return self._panoptic(panoptic)
-        plain = [each for each in entry.annotations if not each.get("iscrowd", 0)]
-        masks = decode_masks(plain, entry.size_hw or photo_hw)
-        return masks, np.array([score_of(each) for each in plain], dtype=np.float64)
+        masks = decode_masks(entry.annotations, entry.size_hw or photo_hw)
+        return masks, np.array([score_of(each) for each in entry.annotations], dtype=np.float64)
 
     def _panoptic(self, annotation: dict[str, Any]) -> Regions:
         """The PNG lies beside the file, or in a folder of the file's name."""
         name, folder = annotation["file_name"], self.path.parent
         places = [folder / name, folder / self.path.stem / name]
         ids = read_ids(next((place for place in places if place.is_file()), places[-1]))
-        plain = [each for each in annotation["segments_info"] if not each.get("iscrowd", 0)]
-        numbers = np.array([each["id"] for each in plain], dtype=np.int64)
-        scores = np.array([score_of(each) for each in plain], dtype=np.float64)
+        segments = annotation["segments_info"]
+        numbers = np.array([each["id"] for each in segments], dtype=np.int64)
+        scores = np.array([score_of(each) for each in segments], dtype=np.float64)
         return ids[None] == numbers[:, None, None], scores
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
-
-_VALUES_AT_ONCE = 1 << 24  # of masks as numbers, 64 MiB
 
 
 def distinct_masks(masks: Tensor, scores: Tensor, iou: float) -> Tensor:
@@ -15,22 +14,22 @@ def distinct_masks(masks: Tensor, scores: Tensor, iou: float) -> Tensor:
     equal scores the first is the better one. Masks without a pixel are nobody's duplicates.
     """
     order = scores.sort(descending=True, stable=True).indices  # (Q,)
-    ious = pairwise_ious(masks[order]).cpu()
-    same = (ious >= iou).numpy()
-    dropped = [False] * len(order)
-    for row in range(len(order)):
-        if not dropped[row]:
-            for twin in same[row, row + 1 :].nonzero()[0]:
-                dropped[row + 1 + twin] = True
-    return order[~torch.tensor(dropped, dtype=torch.bool, device=order.device)]
+    bits = _pack(masks[order])
+    areas = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
+    stays = np.ones(len(bits), dtype=bool)
+    for row in np.flatnonzero(areas):
+        if not stays[row]:
+            continue
+        rest = row + 1 + np.flatnonzero(stays[row + 1 :])
+        smaller, larger = np.minimum(areas[row], areas[rest]), np.maximum(areas[row], areas[rest])
+        rest = rest[smaller >= iou * larger]  # others cannot overlap so much
+        shared = np.bitwise_count(bits[rest] & bits[row]).sum(axis=1, dtype=np.int64)
+        stays[rest[shared >= iou * (areas[row] + areas[rest] - shared)]] = False
+    return order[torch.from_numpy(stays).to(order.device)]
 
 
-def pairwise_ious(masks: Tensor) -> Tensor:
-    """(Q, h, w) bool -> (Q, Q) float IoUs; 0 where neither has a pixel."""
-    flat = masks.flatten(1)  # (Q, P)
-    shared = torch.zeros(len(flat), len(flat), device=flat.device)
-    for block in flat.split(max(1, _VALUES_AT_ONCE // max(1, len(flat))), dim=1):
-        values = block.float()
-        shared += values @ values.mT  # whole numbers, exact up to 16 million pixels
-    areas = shared.diagonal()
-    return shared / (areas[:, None] + areas - shared).clamp(min=1)
+def _pack(masks: Tensor) -> np.ndarray:
+    """(Q, h, w) bool -> (Q, ceil(h * w / 64)) uint64, a pixel a bit."""
+    flat = masks.flatten(1).cpu().numpy()
+    padded = np.pad(flat, ((0, 0), (0, -flat.shape[1] % 64)))
+    return np.packbits(padded, axis=1).view(np.uint64)

@@ -5,17 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from proposal.duplicates import distinct_masks, pairwise_ious
+from proposal.duplicates import distinct_masks
 
 
 def row(*bits: int) -> torch.Tensor:
     return torch.tensor([bits], dtype=torch.bool)  # (1, w)
-
-
-def test_overlaps_by_hand():
-    masks = torch.stack([row(1, 1, 1, 0), row(0, 1, 1, 1), row(0, 0, 0, 0)])
-    expected = [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 0]]
-    assert pairwise_ious(masks).tolist() == expected
 
 
 def test_the_better_one_stays_and_only_those_that_stay_drop_others():
@@ -41,8 +35,13 @@ def test_no_mask_and_one():
     assert distinct_masks(torch.ones(1, 2, 2, dtype=torch.bool), torch.ones(1), 0.5).tolist() == [0]
 
 
-def test_many_masks_go_in_blocks(monkeypatch):
-    masks = torch.rand(20, 6, 7, generator=torch.Generator().manual_seed(0)) > 0.4
-    whole = pairwise_ious(masks)
-    monkeypatch.setattr("proposal.duplicates._VALUES_AT_ONCE", 100)
-    assert torch.equal(pairwise_ious(masks), whole)
+def test_many_masks_as_by_definition():
+    masks = torch.rand(60, 9, 11, generator=torch.Generator().manual_seed(0)) > 0.3
+    scores = torch.rand(60, generator=torch.Generator().manual_seed(1))
+    kept: list[int] = []
+    for row in scores.argsort(descending=True).tolist():
+        ious = [(masks[row] & masks[k]).sum() / (masks[row] | masks[k]).sum() for k in kept]
+        if not any(iou >= 0.55 for iou in ious):
+            kept.append(row)
+    assert 5 < len(kept) < 55
+    assert distinct_masks(masks, scores, 0.55).tolist() == kept

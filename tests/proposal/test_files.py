@@ -164,7 +164,7 @@ def test_one_coco_file_for_all_photos(tmp_path):
     write(tmp_path / "summary.json", {})
     write(tmp_path / "captions.json", instances(annotations=[{"image_id": 1, "caption": "a"}]))
     for place in (tmp_path, path):
-        assert shows(propose(place), [LEFT], [1])
+        assert shows(propose(place), [LEFT, ~LEFT], [1, 1])  # a crowd is a region, too
         assert shows(propose(place, "sub/b"), [DOT], [0.5])
         assert shows(propose(place, "b"), [DOT], [0.5])
         assert len(propose(place, "empty")) == 0
@@ -190,7 +190,7 @@ def test_a_panoptic_file_with_its_pngs(tmp_path):
     annotation = {"image_id": 1, "file_name": "a.png", "segments_info": segments}
     path = write(tmp_path / "panoptic.json", instances(annotations=[annotation]))
     save(tmp_path / "panoptic" / "a.png", colours)
-    assert shows(propose(path), [DOT, 0 * DOT], [1, 1])
+    assert shows(propose(path), [DOT, ~DOT, 0 * DOT], [1, 1, 1])
     assert len(propose(path, "empty")) == 0
 
 
@@ -228,7 +228,7 @@ def test_several_coco_files_are_a_question(tmp_path):
         write(tmp_path / name, instances())
     with pytest.raises(ValueError, match=r"several COCO files \(one.json, two.json\): give"):
         propose(tmp_path)
-    assert len(propose(tmp_path / "two.json")) == 1
+    assert len(propose(tmp_path / "two.json")) == 2
 
 
 def test_photos_of_one_name_are_a_question(tmp_path):
@@ -291,9 +291,7 @@ def test_json_that_is_none_is_refused(tmp_path):
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(ValueError, match="is not readable JSON"):
         propose(tmp_path)
-    with pytest.raises(
-        ValueError, match="is no COCO file of masks: expected images"
-    ):
+    with pytest.raises(ValueError, match="is no COCO file of masks: expected images"):
         propose(write(tmp_path / "b.json", {"images": []}))
 
 
