@@ -6,15 +6,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from maskclip.clip import MaskClip
 from maskclip.clip_layout import original_layout
+from maskclip.clip_models import build_clip
 from maskclip.names import read_class_file
 from maskclip.published_clip import (
     LICENCE,
+    clip_config,
     describe_source,
     expected_clip,
     fill_clip,
@@ -23,7 +26,7 @@ from maskclip.published_clip import (
 from maskclip.published_config import PublishedConfig, given, read_published_config
 from maskclip.segmentor import Segmentor
 from maskclip.segmentor_config import SegmentorConfig
-from proposal.configuration import override_config
+from proposal.configuration import config_from_dict, override_config
 from proposal.maskformer import MaskFormer, MaskFormerConfig
 from proposal.maskformer_proposer import MaskFormerProposer
 from proposal.published import (
@@ -62,7 +65,10 @@ def load_published(
     where = "the configuration" if config is None else str(config)
     state = read_weights(checkpoint)
     _refuse_others(state, str(checkpoint))
-    network = _read_network(state, published, where)
+    swin = any(name.startswith("backbone.patch_embed.") for name in state)
+    stated = _stated_network(published, "swin" if swin else "resnet-deeplab")
+    names = _training_names(state, published, where)
+    network = read_network(state, {**stated, "training_names": len(names)}, where)
     clip = read_clip(_towers(state), published, where, _statistics(state))
     if network.config.embed_dim != clip.embed_dim:
         raise ValueError(
@@ -73,14 +79,8 @@ def load_published(
     check_weights(expected, state, str(checkpoint))
     fill_network(network, state, str(checkpoint))
     fill_clip(clip, _towers(state), str(checkpoint))
-    _remember_training_names(network, clip, published)
-    trunk = network.config.backbone.type
-    threshold = published.mask_threshold
-    settings = SegmentorConfig(
-        mask_threshold=PUBLISHED_THRESHOLDS[trunk] if threshold is None else threshold,
-        fusion_weight=published.fusion_weight,
-        compat=True,
-    )
+    _remember_texts(network, clip, names)
+    settings = _settings(published, network.config.backbone.type)
     return Segmentor(
         MaskFormerProposer(network),
         clip,
@@ -91,17 +91,38 @@ def load_published(
     )
 
 
-def _read_network(state: Mapping[str, Tensor], config: PublishedConfig, where: str) -> MaskFormer:
-    """The proposal network that a published checkpoint holds, with random weights."""
+def build_preset(name: str) -> Segmentor:
+    """The full-size networks of a preset, with random weights.
+
+    Raises:
+        FileNotFoundError: there is no such preset.
+    """
+    config = read_published_config(name)
+    depth = config.mask_prompt_depth or 0
+    clip = build_clip(clip_config(config, given(config.clip), depth, {}))
+    stated = _stated_network(config, config.backbone.type)
+    stated |= {"classifier": "text", "embed_dim": clip.embed_dim}
+    network = MaskFormer(config_from_dict(MaskFormerConfig, stated, name)).eval()
+    settings = _settings(config, config.backbone.type)
+    return Segmentor(MaskFormerProposer(network), clip, settings, name=name)
+
+
+def _settings(config: PublishedConfig, trunk: str) -> SegmentorConfig:
+    threshold = config.mask_threshold
+    return SegmentorConfig(
+        mask_threshold=PUBLISHED_THRESHOLDS[trunk] if threshold is None else threshold,
+        fusion_weight=config.fusion_weight,
+        compat=True,
+    )
+
+
+def _stated_network(config: PublishedConfig, trunk: str) -> dict[str, Any]:
+    """Fields of MaskFormerConfig that the configuration states, or that were always so."""
     own = {each.name for each in fields(MaskFormerConfig)}
     stated = {name: value for name, value in given(config).items() if name in own}
-    stated |= {"backbone": given(config.backbone), "published_rounding": True}
-    names = _training_names(state, config, where)
-    swin = any(name.startswith("backbone.patch_embed.") for name in state)
-    side = PUBLISHED_SIDES["swin" if swin else "resnet-deeplab"]
-    stated.setdefault("short_side", side)
+    stated.setdefault("short_side", PUBLISHED_SIDES[trunk])
     stated.setdefault("max_size", 4 * stated["short_side"])
-    return read_network(state, {**stated, "training_names": len(names)}, where)
+    return stated | {"backbone": given(config.backbone), "published_rounding": True}
 
 
 def _expected_of_clip(clip: MaskClip, state: Mapping[str, Tensor]) -> Shapes:
@@ -161,15 +182,13 @@ def _training_names(
     return stuff if len(weights) == len(stuff) + 1 else ()
 
 
-def _remember_training_names(network: MaskFormer, clip: MaskClip, config: PublishedConfig) -> None:
+def _remember_texts(network: MaskFormer, clip: MaskClip, names: Sequence[str]) -> None:
     """Objectness is 1 - p(no object) over the names of stage 1's training: keep their texts."""
-    count = network.config.training_names
-    if not count:
+    if not names:
         logger.warning(
             "the names that stage 1 was trained with are not known: all its proposals get score 1; "
             "training_names in the configuration names them"
         )
         return
-    names = config.training_names or read_class_file(COCO_STUFF)
     with torch.no_grad():
         network.training_text_embeddings.copy_(clip.encode_names(names)[0])

@@ -62,16 +62,25 @@ def read_clip(
         stated = {"mask_prompt_depth": config.mask_prompt_depth}
         settle({"mask_prompt_depth": depth}, stated, f"{where}: ")
     sizes = settle(told, given(config.clip), f"{where}: clip.")
-    return build_clip(
-        ClipConfig(
-            name=config.variant or "published",
-            model=open_clip_model(sizes),
-            prompt_depth=depth,
-            mask_prompts=bool(depth) if forward is None else forward,
-            templates=config.templates,
-            fill=open_clip.OPENAI_DATASET_MEAN,
-            **statistics,
-        )
+    return build_clip(clip_config(config, sizes, depth, statistics))
+
+
+def clip_config(
+    config: PublishedConfig,
+    sizes: Mapping[str, Any],
+    depth: int,
+    statistics: Mapping[str, tuple[float, ...]],
+) -> ClipConfig:
+    """Sizes by SPEC's names, prompted layers, mean and std (if not OpenAI's) -> a MaskClip's."""
+    forward = config.mask_prompt_forward
+    return ClipConfig(
+        name=config.variant or "published",
+        model=open_clip_model(sizes),
+        prompt_depth=depth,
+        mask_prompts=bool(depth) if forward is None else forward,
+        templates=config.templates,
+        fill=open_clip.OPENAI_DATASET_MEAN,
+        **statistics,
     )
 
 

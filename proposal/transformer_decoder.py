@@ -65,7 +65,7 @@ class EncoderLayer(nn.Module):
     def forward(self, memory: Tensor, positions: Tensor) -> Tensor:
         """(B, P, E) memory, (P, E) positions -> (B, P, E)."""
         keys = memory + positions
-        seen = self.self_attn(keys, keys, memory, need_weights=False)[0]
+        seen = self.self_attn(keys, keys, memory)[0]
         memory = self.norm1(memory + self.dropout(seen))
         hidden = self.dropout(F.relu(self.linear1(memory)))
         return self.norm2(memory + self.dropout(self.linear2(hidden)))
