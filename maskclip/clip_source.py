@@ -19,13 +19,13 @@ from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_mod
 from proposal.hub import fetch
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
-# As open_clip looks for them in a folder or on the hub, what holds no pickle first
+# In the order that open_clip looks for them; "model" is often the same model as transformers has it
 WEIGHTS = (
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
-    "model.safetensors",
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth",
+    "model.safetensors",
     "pytorch_model.bin",
 )
 ON_HUB = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")

@@ -57,11 +57,13 @@ def test_weights_without_pickle_come_first(folder, tmp_path):
     for name in ("open_clip_config.json", WEIGHTS):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / PICKLED).write_bytes(b"no pickle")
+    (tmp_path / "model.safetensors").write_bytes(b"as transformers has it")
     expected = conv(build_clip(str(tmp_path)))
     (tmp_path / WEIGHTS).unlink()
     torch.save(SMALL["saved_clip"]("openai vit", folder.parent)[1].state_dict(), tmp_path / PICKLED)
     assert torch.equal(conv(build_clip(str(tmp_path))), expected)
     (tmp_path / PICKLED).unlink()
+    (tmp_path / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=f"holds no weights: there must be a {WEIGHTS}"):
         build_clip(str(tmp_path))
 
