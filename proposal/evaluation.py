@@ -14,12 +14,13 @@ from proposal.data.sources import AnnotatedPhoto, open_validation
 from proposal.maskformer import MaskFormer
 from proposal.maskformer_proposer import MaskFormerProposer
 from proposal.proposals import Proposals, Proposer
-from proposal.recall import Truth, proposal_recall
+from proposal.recall import COUNTS, SIZES, Truth, proposal_recall
 from proposal.training_checkpoint import read_proposer
 from proposal.training_config import ProposalTraining
 from proposal.training_processes import own_device
 
 logger = logging.getLogger(__name__)
+METRICS = (*(f"AR@{count}{size}" for size in SIZES for count in COUNTS), "best_overlap")
 
 
 def evaluate(config: ProposalTraining, folder: Path) -> dict[str, float]:
@@ -40,7 +41,9 @@ def evaluate(config: ProposalTraining, folder: Path) -> dict[str, float]:
 
 def open_judge(config: ProposalTraining) -> Callable[[MaskFormer], dict[str, float]]:
     """What measures networks on ``data.validation``; the photos are found now, not in an hour."""
-    photos = open_validation(config.data)
+    photos, best = open_validation(config.data), config.train.best_metric
+    if best and best not in METRICS:
+        raise ValueError(f"train.best_metric must be one of {', '.join(METRICS)}, got {best!r}")
 
     def judge(network: MaskFormer) -> dict[str, float]:
         return proposal_recall(compare(MaskFormerProposer(network), photos))

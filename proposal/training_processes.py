@@ -34,20 +34,22 @@ class Processes:
     url: str = "auto"  # of machine 0: tcp://<its address>:<a free port>
 
     def __post_init__(self) -> None:
-        for name in ("per_machine", "machines"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for flag, number in (("gpus", self.per_machine), ("machines", self.machines)):
+            if number < 1:
+                raise ValueError(f"--num-{flag} must be at least 1, got {number}")
         gpus = torch.cuda.device_count()
         if gpus and self.per_machine > gpus:
-            raise ValueError(f"this machine has {gpus} GPUs, got {self.per_machine} processes")
+            raise ValueError(
+                f"--num-gpus must be at most this machine's {gpus}, got {self.per_machine}"
+            )
         if not 0 <= self.machine_rank < self.machines:
             raise ValueError(
-                f"the machine's rank must be 0 to {self.machines - 1}, got {self.machine_rank}"
+                f"--machine-rank must be 0 to {self.machines - 1}, got {self.machine_rank}"
             )
         if self.machines > 1 and self.url == "auto":
             raise ValueError(
-                "several machines need the address of machine 0, such as "
-                "tcp://10.0.0.1:29500, got auto"
+                "--num-machines needs --dist-url, the address of machine 0, such as "
+                "tcp://10.0.0.1:29500"
             )
 
     @property

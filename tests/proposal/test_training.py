@@ -114,6 +114,11 @@ def test_frozen_parameters_stay(run, data, tmp_path):
         (["train.frozen=[nothing]"], "with which no parameter begins"),
         (["backbone.weights=absent.safetensors"], "there are no weights at absent"),
         (["data.sources=[]"], "at least one set of photos"),
+        (
+            ["train.evaluate_iterations=1", "train.best_metric=x"],
+            "best_metric must be one of AR@10",
+        ),
+        (["train.evaluate_iterations=1", "data.validation=null"], "needs data.validation"),
     ],
 )
 def test_wrong_settings_are_refused(data, tmp_path, settings, message):
