@@ -32,7 +32,7 @@ class LabelConfig:
     proposer: str | None = None  # instead of the model's
     clip: str | None = None  # likewise
     overrides: tuple[str, ...] = ()  # such as segmentor.mask_threshold=0.4
-    batch_size: int = 32  # regions of a photo in one forward of CLIP
+    batch_size: int | None = None  # regions of a photo in one forward of CLIP; None: the model's
     threads: int = 1  # CPU threads of a worker: more of them change the last bits of scores
     captions_per_image: str = "all"  # the first so many, or all
     shard_size: int = 200  # photos in one file
@@ -41,7 +41,7 @@ class LabelConfig:
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "shard_size"):
-            if vars(self)[name] < 1:
+            if vars(self)[name] is not None and vars(self)[name] < 1:
                 raise ValueError(f"{name} must be at least 1, got {vars(self)[name]}")
         number = self.captions_per_image
         if number != "all" and not (number.isdecimal() and int(number)):
@@ -60,12 +60,13 @@ class LabelConfig:
         Raises:
             FileNotFoundError, ValueError, OSError: as ``Segmentor.from_pretrained``.
         """
+        batch = [f"segmentor.clip_batch_size={self.batch_size}"] if self.batch_size else []
         return Segmentor.from_pretrained(
             self.model,
             proposer=self.proposer,
             clip=self.clip,
             device=device,
-            overrides=[*self.overrides, f"segmentor.clip_batch_size={self.batch_size}"],
+            overrides=[*self.overrides, *batch],
         )
 
     def build_labeler(self, segmentor: Segmentor) -> Labeler:
@@ -79,8 +80,10 @@ class LabelConfig:
 
     def describe(self, segmentor: Segmentor) -> dict[str, Any]:
         """All settings, the model's own included, as plain values for ``run.json``."""
+        settings = config_to_dict(self)
+        del settings["batch_size"]  # which is among the segmentor's
         return {
-            **config_to_dict(self),
+            **settings,
             "nouns_sha256": fingerprint_nouns(self.nouns),
             "segmentor": config_to_dict(segmentor.config),
             "clip_config": config_to_dict(segmentor.clip.config),

@@ -19,7 +19,7 @@ try:
     from labeling.label_config import LabelConfig
     from labeling.matching import MatchConfig
     from labeling.nouns import NounConfig
-    from labeling.self_label import Job, export_finished, self_label, tell
+    from labeling.self_label import Job, export_finished, read_summary, self_label, tell
 except ModuleNotFoundError as missing:
     needed = f"self_label: error: {missing.name} is missing: run `make setup`, use .venv/bin/python"
     print(needed, file=sys.stderr)
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
     add("--workers", type=int, metavar="N", help="processes [one for each GPU, or for each core]")
     add("--device", default="auto", metavar="D", help="auto, cpu, mps, cuda (all), cuda:1 [auto]")
     add("--threads", type=int, default=1, metavar="N", help="CPU threads of each worker [1]")
-    add("--batch-size", type=int, default=32, metavar="N", help="regions CLIP reads at once [32]")
+    add("--batch-size", type=int, metavar="N", help="regions CLIP reads at once [the model's]")
     add("--shard-size", type=int, default=200, metavar="N", help="photos in one file [200]")
     args = parser.parse_args()
     if not args.export and not (args.images and args.captions):
@@ -93,16 +93,18 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="self_label: %(message)s")
     try:
         if args.images and args.captions:
-            print(tell(self_label(read_job(args)), args.output))
+            self_label(read_job(args))
         if args.export:
             print("exported to", export_finished(args.output, args.export))
+        summary = read_summary(args.output)
+        print(tell(summary, args.output))
     except (ValueError, OSError, RuntimeError) as error:
         print("self_label: error:", *str(error).split(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("self_label: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    return 0
+    return 1 if summary["images"] and summary["skipped"] == summary["images"] else 0
 
 
 if __name__ == "__main__":

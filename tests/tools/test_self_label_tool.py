@@ -96,6 +96,13 @@ def test_wrong_arguments_exit_2_and_write_nothing(
     assert not Path("out").exists()
 
 
+def test_where_no_photo_can_be_read_the_exit_code_is_1(monkeypatch, capsys, tiny_checkpoint):
+    for photo in Path("photos").iterdir():
+        photo.write_bytes(b"no photo")
+    assert call(monkeypatch, *arguments(tiny_checkpoint)) == 1
+    assert "5 photos were left out, out/skipped.jsonl says why" in capsys.readouterr().out
+
+
 def test_another_run_in_the_folder_exits_2(monkeypatch, capsys, tiny_checkpoint):
     assert call(monkeypatch, *arguments(tiny_checkpoint)) == 0
     assert call(monkeypatch, *arguments(tiny_checkpoint, **{"top-k": "2"})) == 2
