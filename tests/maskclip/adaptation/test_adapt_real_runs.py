@@ -69,7 +69,8 @@ def test_fine_tuning(real, runs, fine_tuned):
 
 def test_prompts_alone(real, runs, fine_tuned):
     config = prompted(real, "mpt", learning_rate=0.01)
-    before = evaluate(config, fine_tuned[0])  # with prompts of no meaning yet
+    untaught = replace(config, train=replace(config.train, steps=0))
+    before = train(untaught, runs / "untaught", init=fine_tuned[0])  # prompts of no meaning yet
     after = train(config, runs / "mpt", init=fine_tuned[0])
     assert fell(runs / "mpt", 0.95) and after[TOP1] > before[TOP1] + 3
 
