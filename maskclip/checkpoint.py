@@ -18,6 +18,7 @@ from maskclip.clip_models import build_clip
 from maskclip.clip_source import is_open_clip_folder
 from maskclip.segmentor_config import SegmentorConfig
 from maskclip.text_files import find_text_files, write_clip_config
+from maskclip.tower import token_path
 from proposal.checkpoint_files import (
     CONFIG_NAME,
     load_strictly,
@@ -158,6 +159,8 @@ def load_clip(
     clip = build_clip(spec, device)
     changed = override_config(clip.config, overrides)
     fixed = [name for name in FIXED_IN_CLIP if vars(changed)[name] != vars(clip.config)[name]]
+    if "prompt_depth" in fixed:
+        token_path(clip.tower.visual)  # says so where the tower takes no prompts at all
     if fixed:
         raise ValueError(f"clip.{fixed[0]} belongs to the weights of {spec}: it cannot be set")
     clip.change(changed)

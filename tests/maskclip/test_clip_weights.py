@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from maskclip.checkpoint import load_clip
 from maskclip.clip import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.clip_weights import PROMPTS, fill_clip, read_clip_weights
@@ -172,6 +173,10 @@ def test_prompts_for_a_tower_without_patches_are_refused(tmp_path):
     folder, model = small["saved_clip"]("resnet", tmp_path)
     weights = {key: value.clone() for key, value in model.state_dict().items()}
     weights[PROMPTS] = torch.zeros(1, 4, 512)
-    save_file(weights, folder / "open_clip_model.safetensors")
+    file = folder / "open_clip_model.safetensors"
+    save_file(weights, file)
     with pytest.raises(ValueError, match="class token, got a ModifiedResNet: set prompt_depth"):
         build_clip(str(folder))
+    save_file({key: value for key, value in weights.items() if key != PROMPTS}, file)
+    with pytest.raises(ValueError, match="class token, got a ModifiedResNet: set prompt_depth"):
+        load_clip(str(folder), overrides=["prompt_depth=3"])
