@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import detectron2
 import torch
 from detectron2.utils import comm
 
@@ -21,7 +22,7 @@ from proposal.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
 RECORD_NAME = "run.json"
-PACKAGES = ("torch", "torchvision", "detectron2", "timm", "open_clip_torch", "numpy", "safetensors")
+PACKAGES = ("torch", "torchvision", "timm", "open_clip_torch", "numpy", "safetensors")
 CHUNK = 1 << 20
 
 
@@ -70,7 +71,8 @@ def check_same_run(folder: Path, record: Mapping[str, Any], may_change: frozense
     if not first:
         return
     before, now = _flat(_plain(first["config"])), _flat(_plain(record["config"]))
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    # A setting that is new was given its default by a newer version; a new source is other data
+    changed = [key for key in before if before[key] != now.get(key)]
     free = [key for key in changed if any(_within(key, each) for each in may_change)]
     for key in free:
         logger.info("%s was %s, is %s now", key, before.get(key), now.get(key))
@@ -122,7 +124,10 @@ def environment() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "python": platform.python_version(),
-        "packages": {name: package_version(name) for name in PACKAGES},
+        "packages": {
+            **{name: package_version(name) for name in PACKAGES},
+            "detectron2": detectron2.__version__,  # its re-package has a name of its own
+        },
         "cuda": torch.version.cuda if gpus else None,
         "gpus": gpus,
         "machine": f"{platform.system()} {platform.release()} {platform.machine()}",

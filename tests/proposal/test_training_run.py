@@ -18,7 +18,12 @@ from proposal.checkpoint_files import read_tensors, write_checkpoint
 from proposal.training_hooks import StopOnSignal
 from proposal.training_loop import DivergedError
 from proposal.training_metrics import read_metrics
-from proposal.training_record import fingerprint, make_record, read_record
+from proposal.training_record import (
+    check_same_run,
+    fingerprint,
+    make_record,
+    read_record,
+)
 from proposal.training_run import Learner, LoopConfig, Purpose, run_training
 from proposal.training_state import saved_folders
 
@@ -84,6 +89,7 @@ def test_a_run_says_what_it_was(whole):
     assert record["config"] == {"lr": 0.1, "train": {"workers": 1}}
     assert record["code"]["maskclip"] and record["environment"]["packages"]["torch"]
     assert {"python", "cuda", "gpus", "machine", "processes"} <= record["environment"].keys()
+    assert record["environment"]["packages"]["detectron2"]
     with Image.open(whole / "curves.png") as picture:
         assert picture.width > picture.height and np.array(picture).std() > 10
 
@@ -189,6 +195,15 @@ def test_a_folder_with_another_run_is_left_alone(whole, tmp_path):
     assert (whole / "metrics.jsonl").read_bytes() == before
     run_training(learner(), LOOP, purpose(tmp_path), resume=True)  # nothing there: starts anew
     assert len(read_metrics(tmp_path / "metrics.jsonl")) == 6
+
+
+def test_a_setting_that_a_newer_version_added_changes_nothing(whole):
+    newer = make_record({"lr": 0.1, "train": {"workers": 1, "fresh": 0}}, {})
+    check_same_run(whole, newer, frozenset())
+    with pytest.raises(ValueError, match="train.workers was 1, is None"):
+        check_same_run(whole, make_record({"lr": 0.1, "train": {}}, {}), frozenset())
+    with pytest.raises(ValueError, match="x was not there, is 0 files of 0 bytes"):
+        check_same_run(whole, make_record(newer["config"], {"x": fingerprint([])}), frozenset())
 
 
 def test_accumulated_steps_learn_from_the_mean(tmp_path):
