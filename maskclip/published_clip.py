@@ -13,11 +13,10 @@ from torch import Tensor
 from maskclip.clip import ClipConfig, MaskClip
 from maskclip.clip_layout import clip_sizes, open_clip_model, original_layout, original_name
 from maskclip.clip_models import build_clip, from_openai_layout
-from maskclip.clip_weights import PROMPTS
+from maskclip.clip_weights import PROMPTS, read_clip_weights
 from maskclip.published_config import PublishedConfig, given, read_published_config
 from proposal.checkpoint_files import load_strictly
 from proposal.published import check_weights
-from proposal.weight_files import read_weights
 from proposal.weight_shapes import settle
 
 LICENCE = "CC-BY-NC-4.0"  # of all weights that OVSeg's authors published
@@ -26,6 +25,8 @@ LICENCE = "CC-BY-NC-4.0"  # of all weights that OVSeg's authors published
 def load_clip_file(checkpoint: str | Path, config: str | Path | None = None) -> MaskClip:
     """A file with a CLIP in the original or open_clip's layout, with mask prompts or not.
 
+    Also OpenAI's own archives, of which the weights alone are read.
+
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or holds code, weights are missing, unexpected or of the
@@ -33,7 +34,7 @@ def load_clip_file(checkpoint: str | Path, config: str | Path | None = None) -> 
     """
     published = read_published_config(config)
     where = "the configuration" if config is None else str(config)
-    state = original_layout(read_weights(checkpoint))
+    state = original_layout(read_clip_weights(Path(checkpoint)))
     clip = read_clip(state, published, where, {})
     check_weights(expected_clip(clip, state), state, str(checkpoint))
     fill_clip(clip, state, str(checkpoint))

@@ -73,6 +73,15 @@ def test_numbers_beside_the_weights_of_openai_are_no_weights(tmp_path):
     assert load_clip_file(tmp_path / "clip.pt").side == 32
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_openais_archives_are_read_and_not_run(tmp_path):
+    model = original(VIT)
+    torch.jit.save(torch.jit.script(model), tmp_path / "openai.pt")
+    clip = load_clip_file(tmp_path / "openai.pt")
+    weight = model.visual.conv1.weight.detach()
+    assert torch.equal(clip.tower.visual.conv1.weight.detach(), weight)
+
+
 @torch.no_grad()
 def test_the_activation_is_told_by_the_configuration(tmp_path):
     model = original(VIT, quick_gelu=False)

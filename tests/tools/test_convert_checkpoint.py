@@ -1,0 +1,104 @@
+"""The commands that people type, on small random checkpoints."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+RANDOM = runpy.run_path(str(ROOT / "tests" / "published_checkpoint.py"))
+TOLD = {"nheads": 4, "short_side": 64, "mask_threshold": 0.5}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A checkpoint x.pth with its x.json, a photo."""
+    folder = tmp_path_factory.mktemp("published")
+    torch.manual_seed(0)
+    network, clip = RANDOM["random_network"](RANDOM["SWIN"]), RANDOM["random_clip"](1)
+    torch.save({"model": RANDOM["published_state"](network, clip)}, folder / "x.pth")
+    towers = RANDOM["published_towers"](clip, "module.")
+    torch.save({"state_dict": towers}, folder / "clip.pth")
+    (folder / "x.json").write_text(json.dumps(TOLD))
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "photo.png")
+    return folder
+
+
+def run(tool: str, *arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, f"tools/{tool}.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def convert(monkeypatch, *arguments: object) -> int:
+    """The same in this process, which saves seconds."""
+    tool = ROOT / "tools" / "convert_checkpoint.py"
+    monkeypatch.setattr(sys, "argv", [str(tool), *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(tool), run_name="__main__")
+    return ended.value.code
+
+
+def test_published_weights_segment_photos_in_two_commands(folder, tmp_path):
+    model, output = tmp_path / "model", tmp_path / "output"
+    converted = run(
+        "convert_checkpoint",
+        *("--from", "ovseg", "--checkpoint", folder / "x.pth", "--config", folder / "x.json"),
+        *("--output", model, "--set", "segmentor.fusion_weight=0.6"),
+    )
+    assert converted.returncode == 0, converted.stderr
+    assert f"try tools/predict.py --model {model}" in converted.stdout
+    assert "CC-BY-NC-4.0: no commercial use" in converted.stderr
+    assert json.loads((model / "config.json").read_text())["segmentor"]["fusion_weight"] == 0.6
+    predicted = run(
+        "predict",
+        *("--model", model, "--input", folder / "photo.png", "--classes", "cat,dog|puppy"),
+        *("--output", output, "--save", "labels,json"),
+    )
+    assert predicted.returncode == 0, predicted.stderr
+    assert Image.open(output / "photo.labels.png").size == (60, 40)
+    assert json.loads((output / "photo.json").read_text())["names"] == ["cat", "dog|puppy"]
+
+
+def test_a_clip_alone_is_converted_and_joined(folder, tmp_path, monkeypatch, capsys):
+    clip = ["--from", "clip", "--checkpoint", folder / "clip.pth", "--output", tmp_path / "clip"]
+    assert convert(monkeypatch, *clip) == 0
+    assert f"--clip {tmp_path / 'clip'}" in capsys.readouterr().out
+    joined = ["--proposal", "superpixels", "--clip", tmp_path / "clip"]
+    assert convert(monkeypatch, "--from", "parts", *joined, "--output", tmp_path / "both") == 0
+    made = json.loads((tmp_path / "both" / "config.json").read_text())
+    assert made["provenance"]["license"] == "CC-BY-NC-4.0"
+    assert made["clip"]["prompt_depth"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "ovseg"], "--from ovseg needs --checkpoint"),
+        (["--from", "parts", "--clip", "x"], "--from parts needs --proposal"),
+        (["--from", "ovseg", "--checkpoint", "no.pth"], "no.pth does not exist"),
+        (["--from", "ovseg", "--checkpoint", "x.json"], "x.json is damaged, truncated or no"),
+        (["--from", "ovseg", "--checkpoint", "clip.pth"], "clip.pth is no OVSeg checkpoint"),
+        (["--from", "clip", "--checkpoint", "x.pth"], "convert them with --from ovseg"),
+        (
+            ["--from", "ovseg", "--checkpoint", "x.pth", "--config", "ovseg-r101c-vitb16"],
+            "ovseg-r101c-vitb16: backbone.type is resnet-deeplab, but by their shapes the weights",
+        ),
+        (["--from", "ovseg", "--checkpoint", "x.pth", "--config", "no.json"], "no configuration"),
+    ],
+)
+def test_errors_are_one_sentence_and_write_nothing(
+    folder, tmp_path, monkeypatch, capsys, arguments, said
+):
+    monkeypatch.chdir(folder)
+    assert convert(monkeypatch, *arguments, "--output", tmp_path / "model") == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("convert_checkpoint: error: ")
+    assert said in error
+    assert not (tmp_path / "model").exists()
