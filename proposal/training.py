@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -28,6 +27,7 @@ from proposal.data.stream import CropStream, stack
 from proposal.evaluation import open_judge
 from proposal.maskformer import MaskFormer
 from proposal.optimizer import build_optimizer, build_schedule, freeze
+from proposal.training_batches import load_shares
 from proposal.training_checkpoint import read_proposer, write_proposer
 from proposal.training_config import MAY_CHANGE, ProposalTraining, TrainConfig
 from proposal.training_processes import own_device
@@ -125,19 +125,9 @@ def build_loader(
     sources: Sequence[Source], data: DataConfig, config: TrainConfig, start: int
 ) -> DataLoader:
     """Batches from iteration ``start`` on, this process's share of each."""
-    world, rank = comm.get_world_size(), comm.get_rank()
     sizes = {"batches": config.iterations, "batch_size": config.batch_size}
     stream = CropStream(sources, data, seed=config.seed, **sizes)
-    return DataLoader(
-        stream,
-        batch_size=config.loop().batch_of_process(),
-        sampler=range(start * config.batch_size + rank, len(stream), world),
-        num_workers=config.workers,
-        collate_fn=stack,
-        persistent_workers=config.workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # else its start moves torch's own
-    )
+    return load_shares(stream, config.loop(), start, workers=config.workers, collate=stack)
 
 
 def _save(config: ProposalTraining, folder: Path, network: nn.Module, iterations: int) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from detectron2.utils import comm
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maskclip.adaptation.config import TrainConfig
 from maskclip.adaptation.features import FeatureBank, spread_cells
 from maskclip.adaptation.region_crops import RegionCrops
+from proposal.training_batches import load_shares
 
 
 @dataclass(frozen=True)
@@ -109,17 +109,7 @@ def stack(examples: Sequence[Example]) -> Batch:
     )
 
 
-def load_batches(stream: PairStream, first: int) -> DataLoader:
-    """Batches from step ``first`` on, this process's share of each."""
-    world, rank = comm.get_world_size(), comm.get_rank()
+def load_batches(stream: PairStream, start: int) -> DataLoader:
+    """Batches from step ``start`` on, this process's share of each."""
     config = stream.config
-    return DataLoader(
-        stream,
-        batch_size=config.loop().batch_of_process(),
-        sampler=range(first * config.batch_size + rank, len(stream), world),
-        num_workers=config.workers,
-        collate_fn=stack,
-        persistent_workers=config.workers > 0,
-        pin_memory=torch.cuda.is_available(),
-        generator=torch.Generator(),  # else its start moves torch's own, and a resumed one differs
-    )
+    return load_shares(stream, config.loop(), start, workers=config.workers, collate=stack)
