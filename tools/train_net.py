@@ -61,7 +61,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--num-machines", type=int, default=1, help="machines that train together")
     parser.add_argument("--machine-rank", type=int, default=0, help="which of them this is, from 0")
     parser.add_argument("--dist-url", default="auto", help="tcp://<machine 0>:<a free port>")
-    parser.add_argument("--set", nargs="*", default=[], metavar="a.b=value", help="settings")
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="a.b=value", help="settings"
+    )
     return parser.parse_args()
 
 
