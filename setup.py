@@ -64,6 +64,8 @@ setup(
         "proposal.data",
         "maskclip",
         "maskclip.adaptation",
+        "maskclip.benchmarks",
+        "maskclip.datasets",
         "labeling",
     ],
     package_data={
