@@ -7,6 +7,10 @@ converts a published OVSeg checkpoint; --config is a preset (ovseg-r101c-vitb16,
 ovseg-swinb-vitl14) or a JSON file with what the weights do not tell (docs/published_weights.md).
   python tools/convert_checkpoint.py --from clip --checkpoint clip.pth --output models/clip
 converts a CLIP alone, in the original or open_clip's layout, for `predict.py --clip models/clip`.
+  python tools/convert_checkpoint.py --from hub --checkpoint facebook/sam2.1-hiera-tiny
+    --clip ViT-B-16/openai --output models/sam
+joins a proposer of the hub (an id, or a folder that transformers saved; its weights stay in the
+cache, the folder names them) with a CLIP.
   python tools/convert_checkpoint.py --from parts --proposal runs/proposal --clip runs/clip
     --output models/mine --set segmentor.background=threshold:0.3
 joins both stages' run folders into models/mine, for `tools/predict.py --model models/mine`.
@@ -28,7 +32,12 @@ except ModuleNotFoundError as missing:
     print(needed, file=sys.stderr)
     raise SystemExit(2) from None
 
-NEEDED = {"ovseg": ("checkpoint",), "clip": ("checkpoint",), "parts": ("proposal", "clip")}
+NEEDED = {
+    "ovseg": ("checkpoint",),
+    "clip": ("checkpoint",),
+    "hub": ("checkpoint", "clip"),
+    "parts": ("proposal", "clip"),
+}
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,10 +48,10 @@ def parse_args() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--from", dest="source", choices=list(NEEDED), required=True, help="what to start from")
-    add("--checkpoint", metavar="PATH", help="a file of weights (ovseg, clip)")
+    add("--checkpoint", metavar="PATH", help="a file of weights; hub: an id or folder")
     add("--config", metavar="JSON", help="a preset, or a JSON file with what the weights hide")
     add("--proposal", metavar="RUN", help="run folder of stage 1, or superpixels (parts)")
-    add("--clip", metavar="RUN", help="run folder of stage 2, or an open_clip model (parts)")
+    add("--clip", metavar="RUN", help="run folder of stage 2, or an open_clip model (parts, hub)")
     add("--output", required=True, type=Path, metavar="DIR", help="the new checkpoint folder")
     add("--name", default="", help="what the model is called [the folder's name]")
     add("--half", action="store_true", help="store weights as float16, half as large")
@@ -51,13 +60,16 @@ def parse_args() -> argparse.Namespace:
     lacking = [name for name in NEEDED[args.source] if getattr(args, name) is None]
     if lacking:
         parser.error(f"--from {args.source} needs --{lacking[0]}")
+    if args.source == "clip" and args.set:
+        parser.error("--set changes segmentor.* settings, of which a CLIP alone has none")
     return args
 
 
 def convert(args: argparse.Namespace) -> int:
     stored = {"name": args.name, "half": args.half}
-    if args.source == "parts":
-        return join_parts(args.proposal, args.clip, args.output, overrides=args.set, **stored)
+    if args.source in ("parts", "hub"):
+        proposal = args.proposal if args.source == "parts" else f"hub:{args.checkpoint}"
+        return join_parts(proposal, args.clip, args.output, overrides=args.set, **stored)
     if args.source == "clip":
         return convert_clip(args.checkpoint, args.output, config=args.config, **stored)
     return convert_published(

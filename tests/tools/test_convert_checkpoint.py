@@ -11,8 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from maskclip.segmentor import Segmentor
+
 ROOT = Path(__file__).resolve().parents[2]
 RANDOM = runpy.run_path(str(ROOT / "tests" / "published_checkpoint.py"))
+FROM_CLIP = ("--from", "clip", "--checkpoint")
 TOLD = {"nheads": 4, "short_side": 64, "mask_threshold": 0.5}
 
 
@@ -67,14 +70,26 @@ def test_published_weights_segment_photos_in_two_commands(folder, tmp_path):
 
 
 def test_a_clip_alone_is_converted_and_joined(folder, tmp_path, monkeypatch, capsys):
-    clip = ["--from", "clip", "--checkpoint", folder / "clip.pth", "--output", tmp_path / "clip"]
-    assert convert(monkeypatch, *clip) == 0
-    assert f"--clip {tmp_path / 'clip'}" in capsys.readouterr().out
-    joined = ["--proposal", "superpixels", "--clip", tmp_path / "clip"]
+    clip = tmp_path / "clip"
+    assert convert(monkeypatch, *FROM_CLIP, folder / "clip.pth", "--output", clip) == 0
+    assert f"--clip {clip}" in capsys.readouterr().out
+    joined = ["--proposal", "superpixels", "--clip", clip]
     assert convert(monkeypatch, "--from", "parts", *joined, "--output", tmp_path / "both") == 0
     made = json.loads((tmp_path / "both" / "config.json").read_text())
     assert made["provenance"]["license"] == "CC-BY-NC-4.0"
     assert made["clip"]["prompt_depth"] == 1
+
+
+def test_a_proposer_of_the_hub_is_joined_with_a_clip(folder, tmp_path, monkeypatch):
+    tiny = runpy.run_path(str(ROOT / "tests" / "proposal" / "tiny_hub.py"))
+    hub = tiny["save_tiny"]("mask2former", tmp_path / "mask2former")
+    clip, model = tmp_path / "clip", tmp_path / "model"
+    assert convert(monkeypatch, *FROM_CLIP, folder / "clip.pth", "--output", clip) == 0
+    joined = ["--from", "hub", "--checkpoint", hub, "--clip", clip, "--output", model]
+    assert convert(monkeypatch, *joined) == 0
+    assert json.loads((model / "config.json").read_text())["proposer"]["type"] == f"hub:{hub}"
+    result = Segmentor.from_pretrained(model).segment(folder / "photo.png", ["cat", "dog"])
+    assert result.labels.shape == (40, 60)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +97,8 @@ def test_a_clip_alone_is_converted_and_joined(folder, tmp_path, monkeypatch, cap
     [
         (["--from", "ovseg"], "--from ovseg needs --checkpoint"),
         (["--from", "parts", "--clip", "x"], "--from parts needs --proposal"),
+        (["--from", "hub", "--checkpoint", "x"], "--from hub needs --clip"),
+        ([*FROM_CLIP, "clip.pth", "--set", "a=1"], "a CLIP alone has none"),
         (["--from", "ovseg", "--checkpoint", "no.pth"], "no.pth does not exist"),
         (["--from", "ovseg", "--checkpoint", "x.json"], "x.json is damaged, truncated or no"),
         (["--from", "ovseg", "--checkpoint", "clip.pth"], "clip.pth is no OVSeg checkpoint"),
