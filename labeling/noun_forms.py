@@ -28,9 +28,15 @@ class NounForms:
         self.irregular = irregular
         self.rules = rules
         self.plural_only = packaged_words("plural_nouns")
+        self._found: dict[tuple[str, bool], str] = {}  # every word of the captions once
 
     def singular(self, word: str, *, plural: bool = True) -> str:
         """A noun in lower case -> its singular; ``plural``: the tagger takes it for a plural."""
+        if (word, plural) not in self._found:
+            self._found[word, plural] = self._singular(word, plural)
+        return self._found[word, plural]
+
+    def _singular(self, word: str, plural: bool) -> str:
         if word in self.plural_only or (not plural and word in self.nouns):
             return word
         if word in _PERSONS:

@@ -40,6 +40,7 @@ class ConceptFinder:
         self.lemmatise = lemmatise
         self.compounds = packaged_words("compounds")
         self.modifiers = packaged_words("modifiers")
+        self._starts = frozenset(compound.split()[0] for compound in self.compounds)
 
     def mark(self, words: Sequence[Word]) -> list[Word]:
         """Tagged words -> the same, those of listed compounds tagged as nouns."""
@@ -82,6 +83,9 @@ class ConceptFinder:
 
     def _compound_end(self, words: Sequence[Word], start: int) -> int:
         """After the longest listed compound that starts here; 0 where there is none."""
+        word = words[start].text.lower()
+        if word not in self._starts and "-" not in word:
+            return 0
         for stop in range(min(len(words), start + LONGEST), start, -1):
             first = " ".join(word.text.lower() for word in words[start : stop - 1])
             last = words[stop - 1].text.lower()
