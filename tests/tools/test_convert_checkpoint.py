@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -34,37 +33,31 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def run(tool: str, *arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, f"tools/{tool}.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
-def convert(monkeypatch, *arguments: object) -> int:
-    """The same in this process, which saves seconds."""
-    tool = ROOT / "tools" / "convert_checkpoint.py"
-    monkeypatch.setattr(sys, "argv", [str(tool), *map(str, arguments)])
+def run(monkeypatch, tool: str, *arguments: object) -> int:
+    """A command in this process, which saves seconds."""
+    path = ROOT / "tools" / f"{tool}.py"
+    monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(tool), run_name="__main__")
+        runpy.run_path(str(path), run_name="__main__")
     return ended.value.code
 
 
-def test_published_weights_segment_photos_in_two_commands(folder, tmp_path):
+def convert(monkeypatch, *arguments: object) -> int:
+    return run(monkeypatch, "convert_checkpoint", *arguments)
+
+
+def test_published_weights_segment_photos_in_two_commands(
+    folder, tmp_path, monkeypatch, capsys, caplog
+):
     model, output = tmp_path / "model", tmp_path / "output"
-    converted = run(
-        "convert_checkpoint",
-        *("--from", "ovseg", "--checkpoint", folder / "x.pth", "--config", folder / "x.json"),
-        *("--output", model, "--set", "segmentor.fusion_weight=0.6"),
-    )
-    assert converted.returncode == 0, converted.stderr
-    assert f"try tools/predict.py --model {model}" in converted.stdout
-    assert "CC-BY-NC-4.0: no commercial use" in converted.stderr
+    published = ["--from", "ovseg", "--checkpoint", folder / "x.pth", "--config", folder / "x.json"]
+    settings = ["--set", "segmentor.fusion_weight=0.6"]
+    assert convert(monkeypatch, *published, "--output", model, *settings) == 0
+    assert f"try tools/predict.py --model {model}" in capsys.readouterr().out
+    assert "CC-BY-NC-4.0: no commercial use" in caplog.text
     assert json.loads((model / "config.json").read_text())["segmentor"]["fusion_weight"] == 0.6
-    predicted = run(
-        "predict",
-        *("--model", model, "--input", folder / "photo.png", "--classes", "cat,dog|puppy"),
-        *("--output", output, "--save", "labels,json"),
-    )
-    assert predicted.returncode == 0, predicted.stderr
+    photo = ["--model", model, "--input", folder / "photo.png", "--classes", "cat,dog|puppy"]
+    assert run(monkeypatch, "predict", *photo, "--output", output) == 0
     assert Image.open(output / "photo.labels.png").size == (60, 40)
     assert json.loads((output / "photo.json").read_text())["names"] == ["cat", "dog|puppy"]
 
