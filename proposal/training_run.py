@@ -27,7 +27,7 @@ from proposal.training_loop import DivergedError, Trainer, check_precision
 from proposal.training_metrics import TellProgress
 from proposal.training_processes import spread
 from proposal.training_record import check_same_run, write_record
-from proposal.training_state import SaveStates, newest_state, restore, saved_folders
+from proposal.training_state import BEST, SaveStates, newest_state, restore, saved_folders
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +117,7 @@ def run_training(
         DivergedError: the loss is no number any more; the last save is as it was.
         Stopped: by the user; all is saved.
     """
-    folder = purpose.folder
-    loop.batch_of_process()
+    loop.batch_of_process()  # refuses what cannot be shared out
     trainer = Trainer(
         spread(learner.step),
         learner.optimizer,
@@ -140,20 +139,12 @@ def run_training(
     }
     start = _start(saver, purpose, resume)
     trainer.data_loader = purpose.batches(start)
-    trainer.register_hooks(
-        [
-            SeedSteps(loop.seed),
-            hooks.IterationTimer(warmup_iter=1),
-            StepSchedule(learner.schedule),
-            average,
-            *purpose.extra_hooks,
-            best,
-        ]
-    )
+    moving = [StepSchedule(learner.schedule), average, *purpose.extra_hooks, best]
+    trainer.register_hooks([SeedSteps(loop.seed), hooks.IterationTimer(warmup_iter=1), *moving])
     if comm.is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_record(folder, purpose.record)
-        told = TellProgress(loop.log_iterations, loop.batch_size, folder)
+        purpose.folder.mkdir(parents=True, exist_ok=True)
+        write_record(purpose.folder, purpose.record)
+        told = TellProgress(loop.log_iterations, loop.batch_size, purpose.folder)
         trainer.register_hooks([told, saver])
     trainer.register_hooks([StopOnSignal()])
     _train(trainer, start, loop.iterations, saver)
@@ -177,7 +168,7 @@ def _savers(
         loop.evaluate_iterations,
         loop.best_metric,
         lambda: purpose.validate(kept),
-        lambda done: purpose.save_model(purpose.folder / "best", kept, done),
+        lambda done: purpose.save_model(purpose.folder / BEST, kept, done),
     )
     return saver, best
 
