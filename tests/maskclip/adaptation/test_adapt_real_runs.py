@@ -85,5 +85,5 @@ def test_one_after_the_other(real, runs):
 def test_all_at_once_with_the_trunk_on_fresh_crops(real, runs):
     config = prompted(real, "joint", steps=40)
     train(replace(config, data=replace(config.data, cache="")), runs / "joint")
-    assert fell(runs / "joint", 0.8)
+    assert fell(runs / "joint", 0.9)
     assert evaluate(config, runs / "joint")[TOP1] > 8
