@@ -89,7 +89,6 @@ class LabelConfig:
             "clip_config": config_to_dict(segmentor.clip.config),
             "proposer_name": segmentor.proposer_name,
             "weights_sha256": fingerprint_model(segmentor),
-            "device": segmentor.clip.device.type,
         }
 
 

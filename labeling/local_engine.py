@@ -52,6 +52,7 @@ class LocalEngine:
         """What to do; a device for each worker."""
         self.work = work
         self.devices = devices
+        self.device = devices[0]
 
     def label(self, shards: Sequence[Shard], tick: Tick) -> Iterator[LabeledShard]:
         """Shards -> the same, labelled, in the order in which they are done.

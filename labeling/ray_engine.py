@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -9,6 +10,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 
 from labeling.shards import LabeledShard, Shard, Tick
 from labeling.worker import Work, Worker
@@ -31,25 +33,25 @@ class RayEngine:
     they are for the process that asks; the pairs are written by that process alone.
     """
 
-    def __init__(self, work: Work, kind: str, workers: int | None, local_workers: int) -> None:
-        """What to do; ``cpu`` or ``cuda``; shards at a time, by default as many as fit.
+    def __init__(self, work: Work, device: str, workers: int | None, cores: int) -> None:
+        """What to do; ``auto``, ``cpu`` or ``cuda``; shards at a time, by default as many as fit.
 
-        ``local_workers`` is their number where Ray is started for this run on this machine.
+        ``cores`` are this machine's, for a Ray that is started here.
 
         Raises:
             OSError: the cluster that ``RAY_ADDRESS`` names does not answer.
+            ValueError: the cluster has no such device.
         """
-        self.work, self.kind = work, kind
-        self.threads = work.config.threads
+        self.work, self.threads = work, work.config.threads
         self._started = not ray.is_initialized()
         if self._started:
-            _connect(local_workers * self.threads)
+            _connect(workers * self.threads if workers else max(cores, self.threads))
         resources = ray.cluster_resources()
-        fitting = resources.get("CPU", 1) / self.threads
-        if kind == "cuda":
-            fitting = min(fitting, resources.get("GPU", 0))
+        gpus, cpus = resources.get("GPU", 0), resources.get("CPU", 0)
+        self.device = _choose_kind(device, gpus)
+        fitting = gpus if self.device == "cuda" else cpus // self.threads
         self.workers = workers or max(1, int(fitting))
-        self.gpus = min(1.0, resources.get("GPU", 0) / self.workers) if kind == "cuda" else 0
+        self.gpus = min(1.0, gpus / self.workers) if self.device == "cuda" else 0
 
     def label(self, shards: Sequence[Shard], tick: Tick) -> Iterator[LabeledShard]:
         """Shards -> the same, labelled, in the order in which they are done.
@@ -59,13 +61,15 @@ class RayEngine:
         """
         waiting = iter(shards)
         task = _label_remotely.options(num_cpus=self.threads, num_gpus=self.gpus)
-        work = ray.put(self.work)
+        work, place = ray.put(self.work), str(Path.cwd())
         begun: list[ray.ObjectRef] = []
         try:
             while True:
                 # One more than can be done at a time, so that nobody waits for this process
                 more = self.workers + 1 - len(begun)
-                begun += [task.remote(work, self.kind, shard) for shard in islice(waiting, more)]
+                begun += [
+                    task.remote(work, self.device, place, shard) for shard in islice(waiting, more)
+                ]
                 if not begun:
                     break
                 ready, begun = ray.wait(begun)
@@ -82,8 +86,20 @@ class RayEngine:
             ray.shutdown()
 
 
+def _choose_kind(device: str, gpus: float) -> str:
+    if device not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"with Ray device must be auto, cpu or cuda, got {device!r}")
+    if device == "cuda" and not gpus:
+        raise ValueError("the Ray cluster has no GPU: choose --device cpu")
+    if device == "auto":
+        return "cuda" if gpus else "cpu"
+    return device
+
+
 @ray.remote(max_retries=ATTEMPTS)
-def _label_remotely(work: Work, device: str, shard: Shard) -> LabeledShard:
+def _label_remotely(work: Work, device: str, place: str, shard: Shard) -> LabeledShard:
+    with contextlib.suppress(OSError):
+        os.chdir(place)  # which a model's path may start from
     return _worker(work, device).label(shard, _tell_nobody)
 
 

@@ -34,6 +34,8 @@ PROBES = 1000  # photos that are looked for before anything is done
 class Engine(Protocol):
     """Whatever labels shards."""
 
+    device: str  # its kind comes first: cpu, mps, cuda or cuda:0
+
     def label(self, shards: Sequence[Shard], tick: Tick) -> Iterator[LabeledShard]:
         """Shards -> the same, labelled, in any order; ``tick`` is told of photos and pairs."""
         ...
@@ -97,16 +99,9 @@ def self_label(job: Job) -> dict[str, Any]:
     """
     entries = job.read_entries()
     check_writable(job.output)
-    devices = choose_devices(job.device, job.workers, job.config.threads)
-    segmentor = job.config.load_segmentor("cpu")
-    config = job.config.describe(segmentor) | {
-        "device": devices[0].split(":")[0],
-        "captions_sha256": fingerprint_captions(entries),
-    }
     shards = list(cut(entries, job.config.shard_size)) or [Shard(0, ())]
-    work = Work(job.config, job.images, config["weights_sha256"])
-    labeler = job.config.build_labeler(segmentor)
-    engine = choose_engine(job, work, devices[: len(shards)], labeler)
+    engine, config = _prepare(job, len(shards))
+    config["captions_sha256"] = fingerprint_captions(entries)
     with closing(engine), locked(job.output):
         folder = LabelFolder(job.output, len(shards))
         folder.begin(job.images, config, captions=str(job.captions.resolve()))
@@ -118,6 +113,16 @@ def self_label(job: Job) -> dict[str, Any]:
             write_contact_sheet(job.output)
             return write_pair_summary(job.output, folder.totals())
     return read_summary(job.output)
+
+
+def _prepare(job: Job, shards: int) -> tuple[Engine, dict[str, Any]]:
+    """-> who labels, and all settings; whatever is wrong with a job shows here."""
+    segmentor = job.config.load_segmentor("cpu")
+    config = job.config.describe(segmentor)
+    work = Work(job.config, job.images.resolve(), config["weights_sha256"])
+    labeler = job.config.build_labeler(segmentor)
+    engine = choose_engine(job, work, labeler, shards)
+    return engine, config | {"device": engine.device.split(":")[0]}
 
 
 def read_summary(output: Path) -> dict[str, Any]:
@@ -167,17 +172,18 @@ def choose_devices(device: str, workers: int | None, threads: int) -> list[str]:
     return [there[index % len(there)] for index in range(workers or alone)]
 
 
-def choose_engine(job: Job, work: Work, devices: list[str], labeler: Labeler) -> Engine:
+def choose_engine(job: Job, work: Work, labeler: Labeler, shards: int) -> Engine:
     """The engine of a job; one local worker is this process, with the model it has already.
 
     Raises:
-        ValueError: Ray is not installed.
+        ValueError: Ray is not installed, there is no such device.
         OSError: no Ray cluster answers.
     """
     if job.engine == "ray":
         from labeling.ray_engine import RayEngine  # here, as Ray is an extra
 
-        return RayEngine(work, devices[0].split(":")[0], job.workers, len(devices))
+        return RayEngine(work, job.device, job.workers, _cores())
+    devices = choose_devices(job.device, job.workers, job.config.threads)[:shards]
     if len(devices) == 1:
         return OneProcess(work, devices[0], labeler)
     return LocalEngine(work, devices)

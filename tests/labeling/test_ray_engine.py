@@ -22,7 +22,7 @@ sys.modules["ray"] = None
 from labeling.self_label import choose_engine, Job
 from pathlib import Path
 try:
-    choose_engine(Job(Path(), Path(), Path(), engine="ray"), None, ["cpu"], None)
+    choose_engine(Job(Path(), Path(), Path(), engine="ray"), None, None, 1)
 except ValueError as error:
     print(error)
 """
@@ -48,6 +48,21 @@ def test_a_cluster_that_does_not_answer_is_told(job, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no Ray cluster answers at RAY_ADDRESS=127.0.0.1:1"):
         self_label(Job(job.images, job.captions, tmp_path / "out", job.config, "ray", 1, "cpu"))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "kind"),
+    [("auto", 0, "cpu"), ("auto", 2, "cuda"), ("cpu", 2, "cpu"), ("cuda", 1, "cuda")],
+)
+def test_auto_means_the_clusters_gpus(device, gpus, kind):
+    pytest.importorskip("ray")
+    from labeling.ray_engine import _choose_kind
+
+    assert _choose_kind(device, gpus) == kind
+    with pytest.raises(ValueError, match="the Ray cluster has no GPU"):
+        _choose_kind("cuda", 0)
+    with pytest.raises(ValueError, match="must be auto, cpu or cuda, got 'cuda:1'"):
+        _choose_kind("cuda:1", 2)
 
 
 @pytest.mark.slow
