@@ -22,6 +22,10 @@ from proposal.maskformer import TEMPERATURE
 from proposal.maskformer_proposer import MaskFormerProposer, padded_size
 
 CHECKPOINT, CONFIG, EXPECTED = "reference.pth", "config.json", "expected.safetensors"
+STORED = (
+    *("resized_rgb", "mask_logits", "valid", "crops", "region_embeddings", "clip_logits"),
+    *("sem_seg_labels", "sem_seg_stride8"),
+)
 STORED_CROPS = 3  # of each photo
 STORED_STRIDE = 8  # of the scores
 FEW = 0.9  # of the regions must be near: single pixels of a mask may fall on the other side
@@ -82,10 +86,14 @@ def compare_reference(folder: str | Path, model: str | Path | None = None) -> li
     if not isinstance(segmentor.proposer, MaskFormerProposer):
         raise ValueError(f"{model} has no maskformer: only converted OVSeg checkpoints compare")
     worst = dict.fromkeys(TOLERANCES, 0.0)
-    for number, path in enumerate(sorted(folder.glob("image_*.*"))):
-        own = {k[2:]: v for k, v in expected.items() if k.startswith(f"{number}.")}
+    texts = expected["text_embeddings"]
+    for path in sorted(folder.glob("image_*.*")):
+        prefix = f"{path.stem.removeprefix('image_')}."
+        own = {k.removeprefix(prefix): v for k, v in expected.items() if k.startswith(prefix)}
+        missing = [key for key in STORED if key not in own]
+        if missing:
+            raise ValueError(f"{folder / EXPECTED} has no {prefix}{missing[0]} of {path.name}")
         photo = _Photo(load_image(path), own)
-        texts = expected["text_embeddings"]
         for stage, value in _compare_photo(segmentor, photo, names, texts).items():
             worst[stage] = max(worst[stage], value)
     return [Difference(stage, value, TOLERANCES[stage]) for stage, value in worst.items()]
@@ -110,9 +118,12 @@ def _read_expected(folder: Path) -> tuple[dict[str, Tensor], list[str]]:
             raise FileNotFoundError(f"{folder} is no reference folder: it has no {name}")
     try:
         names = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["class_names"]
-        return load_file(folder / EXPECTED), names
+        expected = load_file(folder / EXPECTED)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} is a damaged reference folder: {error}") from error
+    if "text_embeddings" not in expected:
+        raise ValueError(f"{folder / EXPECTED} has no text_embeddings")
+    return expected, names
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from maskclip.fidelity import TOLERANCES, compare_reference, format_table
@@ -43,13 +42,14 @@ def test_photos_in_a_list_are_as_alone(shared, variant):
 
 @pytest.fixture
 def changed(shared, tmp_path) -> Path:
-    """A copy of a reference folder with one photo, whose expected mask logits are 1 larger."""
+    """A copy of a reference folder with one photo: mask logits are 1 larger, regions are gone."""
     source = shared / "reference" / "swin"
     for name in ("reference.pth", "config.json", "image_0.jpg"):
         shutil.copyfile(source / name, tmp_path / name)
     expected = load_file(source / "expected.safetensors")
     kept = {k: v for k, v in expected.items() if not k.startswith("1.")}
     kept["0.mask_logits"] = kept["0.mask_logits"] + 1
+    kept["0.region_embeddings"] = kept["0.region_embeddings"][:3]
     save_file(kept, tmp_path / "expected.safetensors")
     return tmp_path
 
@@ -64,10 +64,11 @@ def run_tool(monkeypatch, *arguments: str) -> int:
 def test_the_tool_tells_which_stage_differs(changed, monkeypatch, capsys):
     assert run_tool(monkeypatch, "--reference", str(changed)) == 1
     lines = capsys.readouterr().out.splitlines()
-    wrong = [line for line in lines if "NOT OK" in line]
-    assert len(wrong) == 1
-    assert "mask logits" in wrong[0]
-    assert " 1 " in wrong[0]
+    wrong = {line.split("|")[1].strip(): line for line in lines if "NOT OK" in line}
+    compared = ["mask logits", "region embeddings (relative, 9 in 10)", "CLIP logits (9 in 10)"]
+    assert list(wrong) == compared
+    assert " 1 |" in wrong["mask logits"]
+    assert " inf |" in wrong["CLIP logits (9 in 10)"]
 
 
 def test_a_folder_without_expected_outputs_is_refused(changed, monkeypatch, capsys):
@@ -76,9 +77,10 @@ def test_a_folder_without_expected_outputs_is_refused(changed, monkeypatch, caps
     assert "it has no expected.safetensors" in capsys.readouterr().err
 
 
-def test_outputs_of_another_size_do_not_count_as_equal(changed):
+@pytest.mark.parametrize("key", ["0.crops", "text_embeddings"])
+def test_missing_outputs_are_named(changed, key):
     expected = load_file(changed / "expected.safetensors")
-    expected["0.region_embeddings"] = torch.zeros(3, 64)
+    del expected[key]
     save_file(expected, changed / "expected.safetensors")
-    wrong = [each.stage for each in compare_reference(changed) if not each.ok]
-    assert "CLIP logits (9 in 10)" in wrong
+    with pytest.raises(ValueError, match=key):
+        compare_reference(changed)
