@@ -133,7 +133,8 @@ def _connect(cpus: int) -> None:
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address in ("", "local"):
         local = {"num_cpus": cpus, "object_store_memory": OBJECTS, "include_dashboard": False}
-        local["_system_config"] = {"worker_niceness": 0}  # they are the work itself
+        # Workers are the work itself, and without memory for them the run is to end with a word
+        local["_system_config"] = {"worker_niceness": 0, "task_oom_retries": ATTEMPTS}
         ray.init("local", **local, **quiet)
         return
     try:
