@@ -72,7 +72,7 @@ def test_a_sentence_encoder_takes_a_context_too():
     torch.testing.assert_close(one[0].detach(), found[0])
 
 
-def test_a_clip_keeps_its_context(tmp_path):
+def test_a_clip_keeps_its_context():
     clip = build_clip(ClipConfig(name="tiny", model=MODEL, text_context=2))
     assert clip.state_dict()["text_context.tokens"].shape == (2, 32)
     before, _ = clip.encode_names(NAMES)
