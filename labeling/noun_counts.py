@@ -22,7 +22,7 @@ def read_texts(path: str | Path) -> list[str]:
         FileNotFoundError, ValueError: as ``read_captions``.
     """
     path = Path(path)
-    if path.is_file() and path.suffix.lower() == ".json" and path.open("rb").read(1) == b"[":
+    if path.suffix.lower() == ".json" and path.is_file() and path.read_bytes()[:1] == b"[":
         texts = json.loads(path.read_text(encoding="utf-8-sig"))
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{path} must be a JSON list of captions, or COCO captions JSON")
