@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from labeling.heap import keep_freed_memory
 from labeling.label_config import LabelConfig, fingerprint_model
 from labeling.labeler import Labeler
 from labeling.shards import LabeledShard, Shard, Tick, label_shard, pinned_threads
+from proposal.heap import keep_freed_memory
 
 
 @dataclass(frozen=True)

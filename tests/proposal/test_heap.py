@@ -6,7 +6,7 @@ import resource
 import pytest
 import torch
 
-from labeling.heap import keep_freed_memory
+from proposal.heap import keep_freed_memory
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
