@@ -51,7 +51,7 @@ class Labeler:
         for caption, found in zip(entry.captions, nouns, strict=True):
             for noun in filter(_is_word, found):
                 said.setdefault(noun, []).append(caption)
-        stem = PurePosixPath(entry.image).stem or None
+        stem = str(PurePosixPath(entry.image).with_suffix("")) if entry.image else None
         pairs = []
         for match in self.matcher.match(photo, list(said), stem=stem):
             first, *others = said[match.noun]

@@ -277,8 +277,8 @@ def _describe_proposer(proposer: Proposer, name: str) -> tuple[dict[str, Any], d
     reference = getattr(proposer, "reference", "")  # where published weights are found again
     if (isinstance(proposer, nn.Module) and not reference) or not is_dataclass(config):
         raise ValueError(
-            f"a checkpoint cannot describe the proposer {name}: save with a maskformer or "
-            "superpixels, and give this one when you segment"
+            f"a checkpoint cannot describe the proposer {name}: save with a maskformer, "
+            "superpixels or a model of the hub, and give this one when you segment"
         )
     return {"type": reference or name, **config_to_dict(config)}, {}
 

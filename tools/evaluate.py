@@ -41,7 +41,7 @@ def parse_args() -> argparse.Namespace:
     add("--seen-file", metavar="F", help="names seen in training, one a line: adds hIoU")
     add("--oracle", choices=["masks", "classes"], help="true masks, or true classes of proposals")
     add("--search", nargs="+", default=[], metavar="K=A,B", help="fusion_weight=0,0.5,1 ...")
-    add("--proposer", metavar="P", help="superpixels, files:FOLDER, ... instead of the model's")
+    add("--proposer", metavar="P", help="superpixels, hub:ID, files:FOLDER instead of the model's")
     add("--clip", metavar="C", help="an open_clip model, ViT-B-16/openai, instead of the model's")
     add("--background", default="none", metavar="B", help="none, threshold:T or NAME,... [none]")
     add("--device", default="auto", help="auto, cpu, cuda, mps [auto]")
