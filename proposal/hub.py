@@ -28,6 +28,7 @@ _SHA256 = re.compile(
 _CLOCK_SKEW = 2.0  # seconds that the clock of the cache's disk may be behind
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+_LOG = logging.getLogger(__name__)
 _CLIENT_LOG = logging.getLogger("huggingface_hub.utils._http")  # a line for every further attempt
 _UNREACHABLE = (httpx2.ConnectError, httpx2.TimeoutException, httpx2.ProxyError, ConnectionError)
 
@@ -82,18 +83,20 @@ def explained(what: str) -> Iterator[None]:
 
 @contextmanager
 def _told_once() -> Iterator[None]:
-    """Let the client say once, not ten times, that it tries again (for about half a minute)."""
+    """Say once, in place of the client's ten lines, that it tries again."""
     said: list[str] = []
 
-    def first(record: logging.LogRecord) -> bool:
-        said.append(record.getMessage())
-        return len(said) == 1
+    def replace(record: logging.LogRecord) -> bool:
+        if not said:
+            said.append(record.getMessage())
+            _LOG.warning("%s does not answer: trying for half a minute", constants.ENDPOINT)
+        return False
 
-    _CLIENT_LOG.addFilter(first)
+    _CLIENT_LOG.addFilter(replace)
     try:
         yield
     finally:
-        _CLIENT_LOG.removeFilter(first)
+        _CLIENT_LOG.removeFilter(replace)
 
 
 def token() -> str | bool:

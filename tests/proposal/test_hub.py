@@ -121,9 +121,12 @@ def test_offline_uses_the_cache_and_names_what_is_missing(monkeypatch):
 
 
 @pytest.mark.usefixtures("hub", "impatient")
-def test_no_network(monkeypatch):
+def test_no_network(monkeypatch, caplog):
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", NOWHERE)
     assert "cannot be reached" in fails()
+    assert [record.getMessage().split(": ")[-1] for record in caplog.records] == [
+        "trying for half a minute"
+    ]
 
 
 def test_a_full_disk():
