@@ -145,5 +145,5 @@ def _connect(cpus: int) -> None:
     except (OSError, ValueError, RuntimeError) as error:
         raise OSError(
             f"no Ray cluster answers at {ADDRESS}={address} ({_sentence(error)}): start it with "
-            "ray start --head, or unset the variable to use this machine"
+            "ray start --head, give its RAY_AUTH_TOKEN if it has one, or unset the address"
         ) from error
