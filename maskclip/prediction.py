@@ -22,6 +22,7 @@ from maskclip.names import parse_names, read_class_file, split_classes
 from maskclip.photo_files import PhotoFile, expand_inputs
 from maskclip.segmentation import Segmentation, check_kinds
 from maskclip.segmentor import Segmentor
+from proposal.heap import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +104,11 @@ def load_segmentor(
     """
     if background is not None:
         overrides = [*overrides, f"segmentor.background={json.dumps(background)}"]
+    device = choose_device(device)
+    if device == "cpu":
+        keep_freed_memory()  # a command's process is its own; it halves the time of a photo
     return Segmentor.from_pretrained(
-        model, proposer=proposer, clip=clip, device=choose_device(device), overrides=overrides
+        model, proposer=proposer, clip=clip, device=device, overrides=overrides
     )
 
 

@@ -22,6 +22,7 @@ from open_clip.factory import get_model_config
 from maskclip.clip import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.segmentor import Segmentor, SegmentorConfig
+from proposal.heap import keep_freed_memory
 from proposal.maskformer import MaskFormer, MaskFormerConfig
 from proposal.maskformer_proposer import MaskFormerProposer
 from proposal.peak_memory import peak_memory
@@ -125,6 +126,8 @@ def _in_new_process(function: Callable[[Job, str], Any], job: Job, cache: str) -
 
 def _build(job: Job, cache: str) -> Segmentor:
     os.environ["MASKCLIP_CACHE"] = cache  # of this worker process only
+    if job.device == "cpu":
+        keep_freed_memory()  # as the commands do
     if job.model in FULL_SIZE:
         return FULL_SIZE[job.model](job.device)
     return Segmentor.from_pretrained(job.model, device=job.device)
