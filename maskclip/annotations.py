@@ -112,19 +112,6 @@ def rle_pair(rle: dict[str, Any], *, image: str, noun: str, proposal: int) -> Pa
     )
 
 
-def segmentation_mask(segmentation: list | dict, size_hw: tuple[int, int]) -> np.ndarray:
-    """COCO polygons, uncompressed or compressed RLE -> (H, W) bool; lines have no pixel."""
-    return coco_mask.decode(_rle(segmentation, size_hw)).astype(bool)
-
-
-def _rle(segmentation: list | dict, size_hw: tuple[int, int]) -> dict[str, Any]:
-    if isinstance(segmentation, list):
-        segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not segmentation:
-            return coco_mask.encode(np.zeros(size_hw, dtype=np.uint8, order="F"))
-    return encode_segmentation(segmentation, size_hw)
-
-
 def _read_instances(
     instances: str | Path, wanted: Callable[[str], bool]
 ) -> Iterator[tuple[dict, list[tuple[dict, str, dict]]]]:
@@ -143,7 +130,7 @@ def _read_instances(
             [
                 (annotation, names[annotation["category_id"]], rle)
                 for annotation in by_photo[photo["id"]]
-                if coco_mask.area(rle := _rle(annotation["segmentation"], size_hw))
+                if coco_mask.area(rle := encode_segmentation(annotation["segmentation"], size_hw))
             ],
         )
 

@@ -26,6 +26,7 @@ _SHA256 = re.compile(
     r"[0-9a-f]{64}"
 )  # what the cache calls a large file; small ones have 40 digits
 _CLOCK_SKEW = 2.0  # seconds that the clock of the cache's disk may be behind
+_VERIFIED: set[tuple[Path, int]] = set()  # not again where one fetch lies inside another
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 _LOG = logging.getLogger(__name__)
@@ -111,7 +112,10 @@ def _download(hub_id: str, file: str, revision: str | None) -> Path:
 def _refuse_damaged(what: str, since: float) -> None:
     """Check what came into the cache: the client compares sizes, not contents."""
     for blob in Path(constants.HF_HUB_CACHE).glob("*/blobs/*"):
-        if not _SHA256.fullmatch(blob.name) or blob.stat().st_mtime < since - _CLOCK_SKEW:
+        if not _SHA256.fullmatch(blob.name):
+            continue
+        written = blob.stat().st_mtime_ns
+        if written < (since - _CLOCK_SKEW) * 1e9 or (blob, written) in _VERIFIED:
             continue
         with blob.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -121,6 +125,7 @@ def _refuse_damaged(what: str, since: float) -> None:
                 f"what came for {what} is damaged (SHA-256 {digest[:12]}…, the hub says "
                 f"{blob.name[:12]}…): it was removed, try again"
             )
+        _VERIFIED.add((blob, written))
 
 
 def _sentence(what: str, error: BaseException) -> str | None:
@@ -173,8 +178,7 @@ def _refusal_sentence(what: str, chain: list[BaseException]) -> str | None:
         return f"{what} has no such revision: check what stands after the @"
     missing = _first(chain, errors.EntryNotFoundError)
     if missing is not None and not isinstance(missing, errors.LocalEntryNotFoundError):
-        name = re.search(r"/resolve/[^/]+/(\S+?)\.?\s*$", str(missing).splitlines()[0] + " ")
-        asked = getattr(getattr(missing, "response", None), "url", None) or (name and name[1]) or ""
+        asked = getattr(getattr(missing, "response", None), "url", "")
         return f"{what} has no file {Path(str(asked)).name}: it is not a model of the kind expected"
     refused = _first(chain, errors.HfHubHTTPError)
     status = getattr(getattr(refused, "response", None), "status_code", None)

@@ -14,7 +14,7 @@ from pathlib import Path
 try:
     from labeling.worth import PROPOSERS, Truth, measure_worth, table
     from maskclip.json_file import write_json
-    from maskclip.segmentor import Segmentor
+    from maskclip.prediction import load_segmentor
 except ModuleNotFoundError as missing:
     needed = f"measure_labels: error: {missing.name} is missing: run `make setup`, "
     print(needed + "use .venv/bin/python", file=sys.stderr)
@@ -47,7 +47,7 @@ def main() -> int:
     args = parse_args()
     logging.basicConfig(level=logging.WARNING, format="measure_labels: %(message)s")
     try:
-        segmentor = Segmentor.from_pretrained(
+        segmentor = load_segmentor(
             args.model, clip=args.clip, device=args.device, overrides=args.set
         )
         truth = Truth.load(args.shared, args.limit)

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from maskclip.annotations import segmentation_mask
 from maskclip.benchmarks.model import Model
 from maskclip.benchmarks.runner import Measure
 from maskclip.datasets.label_files import listing
 from maskclip.images import load_image
 from maskclip.region_accuracy import classify_masks, region_accuracy
-from proposal.data.coco import CocoPhoto, read_named_coco
+from proposal.data.coco import CocoPhoto, decode_segmentation, read_named_coco
 from proposal.proposals import propose_all
 from proposal.recall import PhotoRecall, Truth, photo_recall, recall_metrics
 
@@ -123,7 +122,7 @@ def true_objects(photo: CocoPhoto) -> Truth:
 def decode_objects(photo: CocoPhoto) -> tuple[list[dict[str, Any]], np.ndarray]:
     """-> annotations that are no crowds and have pixels, their masks (M, H, W) bool."""
     single = [each for each in photo.annotations if not each.get("iscrowd")]
-    masks = [segmentation_mask(each["segmentation"], photo.size_hw) for each in single]
+    masks = [decode_segmentation(each["segmentation"], photo.size_hw) for each in single]
     kept = [(each, mask) for each, mask in zip(single, masks, strict=True) if mask.any()]
     stack = np.array([mask for _, mask in kept], dtype=bool).reshape(-1, *photo.size_hw)
     return [each for each, _ in kept], stack

@@ -12,11 +12,11 @@ from PIL import Image
 
 from maskclip.images import load_image
 from maskclip.photo_files import expand_inputs
+from proposal.data.regions import stored_values
 
 logger = logging.getLogger(__name__)
 
 IGNORE_16_BIT = 65535
-STRETCHED = {"L;2": 85, "L;4": 17}  # Pillow makes such grey values 0 to 255
 SHOWN = 3  # names that a sentence lists
 _EXIF_ORIENTATION, _ON_ITS_SIDE = 274, (5, 6, 7, 8)
 
@@ -86,8 +86,7 @@ def read_labels(path: Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            stretch = STRETCHED.get(image.tile[0].args if image.tile else None, 1)
-            values = np.asarray(image) // stretch
+            values = stored_values(image)
             mode = image.mode
     except FileNotFoundError:
         raise

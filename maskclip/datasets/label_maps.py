@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from maskclip.annotations import segmentation_mask
 from maskclip.datasets.label_files import SHOWN, read_labels
+from proposal.data.coco import decode_segmentation
 
 # What the list of Pascal Context's 59 names calls differently from that of its 459
 CONTEXT_TWINS = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
@@ -92,7 +92,7 @@ class InstanceDecoder:
     def decode(self, labels: Path | None, extra: Mapping[str, Any]) -> np.ndarray:  # noqa: ARG002
         """``extra``: size_hw, annotations -> (H, W) int64."""
         single = [a for a in extra["annotations"] if not a.get("iscrowd")]
-        masks = [segmentation_mask(a["segmentation"], extra["size_hw"]) for a in single]
+        masks = [decode_segmentation(a["segmentation"], extra["size_hw"]) for a in single]
         indices = [self.labels.get(a["category_id"], self.ignore) for a in single]
         return paint_labels(masks, indices, extra["size_hw"], self.ignore)
 

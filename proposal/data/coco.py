@@ -116,9 +116,12 @@ def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarr
 
 
 def encode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
-    """Polygons, or an RLE compressed or not -> a compressed RLE."""
+    """Polygons, or an RLE compressed or not -> a compressed RLE; points and lines have no pixel."""
     if isinstance(segmentation, list):
-        return rle.merge(rle.frPyObjects(segmentation, *size_hw))
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return rle.encode(np.zeros(size_hw, dtype=np.uint8, order="F"))
+        return rle.merge(rle.frPyObjects(polygons, *size_hw))
     if isinstance(segmentation["counts"], list):
         return rle.frPyObjects(segmentation, *size_hw)
     return segmentation

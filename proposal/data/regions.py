@@ -12,6 +12,7 @@ from PIL import Image
 from proposal.data.annotation import Annotation, annotate
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png")
+STRETCHED = {"L;2": 85, "L;4": 17}  # Pillow makes grey values of 2 and 4 bits 0 to 255
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def read_map(path: Path) -> np.ndarray:
     """
     try:
         with Image.open(path) as picture:
-            values = np.array(picture)
+            values = stored_values(picture)
     except OSError as error:
         raise OSError(f"cannot read the region PNG {path}: {error}") from error
     if values.ndim != 2:
@@ -75,6 +76,12 @@ def read_map(path: Path) -> np.ndarray:
             f"got {values.shape[2]} channels: {path}"
         )
     return values
+
+
+def stored_values(picture: Image.Image) -> np.ndarray:
+    """A PNG just opened -> its values as the file has them, (H, W) or (H, W, channels)."""
+    stretch = STRETCHED.get(picture.tile[0].args if picture.tile else None, 1)
+    return np.asarray(picture) // stretch if stretch > 1 else np.array(picture)
 
 
 def split_map(values: np.ndarray) -> np.ndarray:

@@ -10,9 +10,9 @@ from maskclip.annotations import (
     coco_photos,
     photo_key,
     read_photo_list,
-    segmentation_mask,
 )
 from maskclip.pairs import decode_mask
+from proposal.data.coco import decode_segmentation
 
 SQUARE = [1, 1, 3, 1, 3, 3, 1, 3]  # pixels 1 and 2 of both axes
 
@@ -74,7 +74,7 @@ def test_every_form_of_segmentation_is_the_same_mask():
     compressed = coco_mask.encode(np.asfortranarray(expected, dtype=np.uint8))
     uncompressed = {"size": [4, 6], "counts": [5, 2, 2, 2, 13]}
     for form in ([SQUARE], compressed, uncompressed):
-        np.testing.assert_array_equal(segmentation_mask(form, (4, 6)), expected)
+        np.testing.assert_array_equal(decode_segmentation(form, (4, 6)), expected)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

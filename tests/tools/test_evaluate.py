@@ -1,11 +1,10 @@
 """The command: metrics, exit codes, sentences, reports to look at."""
 
 import base64
-import importlib.util
 import io
 import json
 import re
-import sys
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +12,8 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+call = runpy.run_path(str(Path(__file__).with_name("calling.py")))["caller"]("evaluate")
 NAMES = ["sky", "cat, kitten", "sky", "dog", "tree"]
-
-
-def call(monkeypatch, *args: object, tool: str = "evaluate") -> int:
-    spec = importlib.util.spec_from_file_location(tool, ROOT / "tools" / f"{tool}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", [tool, *map(str, args)])
-    try:
-        return module.main()
-    except SystemExit as stop:
-        return stop.code
 
 
 @pytest.fixture(autouse=True)

@@ -1,12 +1,11 @@
 """The command: exit codes, sentences, and nothing written when an argument is wrong."""
 
-import importlib.util
 import json
 import os
 import re
+import runpy
 import shutil
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -16,8 +15,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / "tools" / "predict.py"
+call = runpy.run_path(str(Path(__file__).with_name("calling.py")))["caller"]("predict")
 
 
 @pytest.fixture(autouse=True)
@@ -26,17 +24,6 @@ def place(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "in").mkdir()
     Image.new("RGB", (40, 30), "red").save("in/x.jpg")
-
-
-def call(monkeypatch, *args: str, tool: Path = TOOL) -> int:
-    spec = importlib.util.spec_from_file_location(tool.stem, tool)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", [str(tool), *args])
-    try:
-        return module.main()
-    except SystemExit as stop:
-        return stop.code
 
 
 def arguments(model: Path | str, **changes: str) -> list[str]:
@@ -198,9 +185,8 @@ def test_damaged_checkpoints_exit_2_and_write_nothing(
 
 
 def test_demo_says_where_the_pictures_are(monkeypatch, capsys, tiny_checkpoint):
-    tool = ROOT / "tools" / "demo.py"
     args = ["--output", "out", "--model", str(tiny_checkpoint), "--device", "cpu"]
-    assert call(monkeypatch, *args, tool=tool) == 0
+    assert call(monkeypatch, *args, tool="demo") == 0
     out = capsys.readouterr().out
     assert "astronaut.png 512x512: " in out
     assert "open out/*.overlay.png" in out

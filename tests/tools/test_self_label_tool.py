@@ -1,6 +1,5 @@
 """The command: exit codes, sentences, kills and Ctrl-C."""
 
-import importlib.util
 import json
 import os
 import random
@@ -19,6 +18,7 @@ from maskclip.pairs import read_pairs
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "self_label.py"
+call = runpy.run_path(str(Path(__file__).with_name("calling.py")))["caller"]("self_label")
 CAPTIONED = runpy.run_path(str(ROOT / "tests" / "labeling" / "captioned.py"))
 
 
@@ -26,17 +26,6 @@ CAPTIONED = runpy.run_path(str(ROOT / "tests" / "labeling" / "captioned.py"))
 def place(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     CAPTIONED["write_captioned"](tmp_path, 5)
-
-
-def call(monkeypatch, *args: str) -> int:
-    spec = importlib.util.spec_from_file_location(TOOL.stem, TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(sys, "argv", [str(TOOL), *args])
-    try:
-        return module.main()
-    except SystemExit as stop:
-        return stop.code
 
 
 def arguments(model: Path | str, **changes: str) -> list[str]:
