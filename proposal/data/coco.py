@@ -116,8 +116,14 @@ def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> np.ndarr
 
 
 def encode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> dict[str, Any]:
-    """Polygons, or an RLE compressed or not -> a compressed RLE; points and lines have no pixel."""
+    """Polygons, or an RLE compressed or not -> a compressed RLE; points and lines have no pixel.
+
+    Raises:
+        ValueError: a polygon has half a point.
+    """
     if isinstance(segmentation, list):
+        if any(len(polygon) % 2 for polygon in segmentation):
+            raise ValueError("a polygon must be a list x, y, x, y, ..., got an odd number of them")
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
         if not polygons:
             return rle.encode(np.zeros(size_hw, dtype=np.uint8, order="F"))
