@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import open_clip
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskclip.names import parse_names
+from maskclip.photo_context import PhotoContext
 from maskclip.pixel_prompt import PixelPrompt
 from maskclip.templates import load_templates
 from maskclip.text import TextEncoder
@@ -44,6 +46,7 @@ class ClipConfig:
     background_strength: float = 0.5  # what is left of the background's contrast with attenuate
     pixel_prompt: float = 0.0  # alpha of a learned prompt on the region's pixels; 0 = none
     text_context: int = 0  # learned tokens before each name, in place of templates
+    photo_context: bool = False  # regions also know what a second trunk sees of the whole photo
     mean: tuple[float, float, float] = (
         open_clip.OPENAI_DATASET_MEAN
     )  # of RGB in [0, 1]; also the fill colour
@@ -88,9 +91,9 @@ class MaskClip(nn.Module):
     N: crops, S: their side, D: embedding size, K: synonyms of all names.
 
     A state dict holds ``tower.*`` (with ``tower.prompts`` where there are any),
-    ``log_logit_scale``, where there are such ``pixel_prompt.*`` and ``text_context.*`` and, unless
-    the text tower comes from a package, ``text.*``. Gradients flow into all but the text tower:
-    inference wants ``torch.no_grad()`` around it.
+    ``log_logit_scale``, where there are such ``pixel_prompt.*``, ``text_context.*`` and
+    ``photo_context.*`` and, unless the text tower comes from a package, ``text.*``. Gradients flow
+    into all but the text tower and the photo's trunk: inference wants ``torch.no_grad()``.
     """
 
     def __init__(
@@ -98,7 +101,9 @@ class MaskClip(nn.Module):
     ) -> None:
         """A configuration, the open_clip CustomTextCLIP it describes, and its tokenizer."""
         super().__init__()
-        self.tower = MaskPromptedTower(model.visual, config.prompt_depth)
+        context = config.photo_context
+        self.tower = MaskPromptedTower(model.visual, config.prompt_depth, context=context)
+        self.photo_context = PhotoContext() if context else None
         self.log_logit_scale = model.logit_scale
         model.text.requires_grad_(False)
         model.text.eval()
@@ -171,21 +176,39 @@ class MaskClip(nn.Module):
         normalised = (crops.to(self.mean) / 255 - self.mean) / self.std
         return normalised.contiguous(memory_format=torch.channels_last)
 
-    def encode_regions(self, crops: Tensor, crop_masks: Tensor, *, batch_size: int = 32) -> Tensor:
-        """(N, 3, S, S) RGB in 0-255 and (N, S, S) bool masks -> (N, D) unit length.
+    def see(self, image: np.ndarray) -> Tensor | None:
+        """(H, W, 3) uint8 RGB -> the photo's map, of which ``context`` is made; none without."""
+        return None if self.photo_context is None else self.photo_context.see(image)
+
+    def context(self, seen: Tensor | None, masks: Tensor) -> Tensor | None:
+        """What ``see`` gave and (N, h, w) bool masks over the photo -> (N, 2, F), or none."""
+        if seen is None:
+            return None
+        return self.photo_context.pool(seen, masks.to(seen.device))
+
+    def encode_regions(
+        self,
+        crops: Tensor,
+        crop_masks: Tensor,
+        context: Tensor | None = None,
+        *,
+        batch_size: int = 32,
+    ) -> Tensor:
+        """(N, 3, S, S) RGB in 0-255, (N, S, S) bool masks, their context -> (N, D) unit length.
 
         The crops go through the tower ``batch_size`` at a time, so that memory is bounded.
         """
         self._check_crops(crops, crop_masks)
-        chunks = [
-            self.embed(some.to(self.device), masks.to(self.device))
-            for some, masks in zip(
-                crops.split(batch_size), crop_masks.split(batch_size), strict=True
+        chunks = []
+        for first in range(0, max(1, len(crops)), batch_size):
+            some = slice(first, first + batch_size)
+            seen = None if context is None else context[some].to(self.device)
+            chunks.append(
+                self.embed(crops[some].to(self.device), crop_masks[some].to(self.device), seen)
             )
-        ]
         return F.normalize(torch.cat(chunks), dim=-1)  # (N, D)
 
-    def embed(self, crops: Tensor, crop_masks: Tensor) -> Tensor:
+    def embed(self, crops: Tensor, crop_masks: Tensor, context: Tensor | None = None) -> Tensor:
         """(N, 3, S, S) RGB in 0-255 and (N, S, S) bool masks -> (N, D), all at once, any length."""
         pixels = self.normalise(crops)
         if self.pixel_prompt is not None:
@@ -193,9 +216,9 @@ class MaskClip(nn.Module):
         if not self.config.mask_prompts:
             crop_masks = torch.ones_like(crop_masks)
         if self.config.precision == "fp32":
-            return self.tower(pixels, crop_masks)  # (N, D)
+            return self.tower(pixels, crop_masks, context)  # (N, D)
         with torch.autocast(self.device.type, PRECISIONS[self.config.precision]):
-            return self.tower(pixels, crop_masks).float()  # (N, D)
+            return self.tower(pixels, crop_masks, context).float()  # (N, D)
 
     def encode_names(self, names: Sequence[str]) -> tuple[Tensor, Tensor]:
         """C names, ``|`` between synonyms -> (K, D) unit length and (K,) int64, each one's name.

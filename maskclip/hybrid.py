@@ -128,6 +128,15 @@ def load_trunk(visual: nn.Module, path: str | Path) -> None:
     must be there.
 
     Raises:
+        FileNotFoundError, ValueError: as ``load_trunk_weights``.
+    """
+    load_trunk_weights(visual.trunk.patch_embed.backbone, path)
+
+
+def load_trunk_weights(trunk: nn.Module, path: str | Path) -> None:
+    """Fill a trunk from a safetensors file in timm's MobileNetV2 names.
+
+    Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged, lacks a weight of the trunk, or has one of another shape.
     """
@@ -137,7 +146,6 @@ def load_trunk(visual: nn.Module, path: str | Path) -> None:
         stored = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} cannot be read as safetensors ({error})") from error
-    trunk = visual.trunk.patch_embed.backbone
     weights = trunk.state_dict()
     for key, value in weights.items():
         if not key.endswith("num_batches_tracked"):

@@ -65,6 +65,7 @@ def classify_masks(
         background_strength=clip.config.background_strength,
         interpolation=clip.config.interpolation,
     )
-    embeddings = clip.encode_regions(crops, crop_masks)  # (N, D)
+    context = clip.context(clip.see(image), masks)
+    embeddings = clip.encode_regions(crops, crop_masks, context)  # (N, D)
     text_embeddings, owner = clip.encode_names(names)
     return name_logits(embeddings, text_embeddings, owner, clip.logit_scale)

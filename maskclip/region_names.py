@@ -84,12 +84,15 @@ class RegionNamer:
         size_hw = proposals.mask_probs.shape[1:]
         boxes_xyxy = widen_boxes(boxes_xyxy, clip.config.box_margin, size_hw)
         kept = keep.nonzero()[:, 0]
+        seen = clip.see(photo) if len(kept) else None
+        watch.lap("clip")
         embeddings = [torch.zeros(0, clip.embed_dim, device=device)]
         for first in range(0, len(kept), REGIONS_AT_ONCE):
             some = slice(first, first + REGIONS_AT_ONCE)
+            masks = proposals.mask_probs[kept[some]] > self.config.mask_threshold
             crops, crop_masks = crop_regions(
                 photo,
-                proposals.mask_probs[kept[some]] > self.config.mask_threshold,
+                masks,
                 boxes_xyxy[some],
                 clip.side,
                 clip.fill_colour,
@@ -99,16 +102,19 @@ class RegionNamer:
                 interpolation=clip.config.interpolation,
             )
             watch.lap("crop")
-            batch_size = self.config.clip_batch_size
-            embeddings.append(clip.encode_regions(crops, crop_masks, batch_size=batch_size))
+            context, batch_size = clip.context(seen, masks), self.config.clip_batch_size
+            embeddings.append(
+                clip.encode_regions(crops, crop_masks, context, batch_size=batch_size)
+            )
             watch.lap("clip")
         return keep.to(device), torch.cat(embeddings)
 
-    def _stage1_embeddings(self, proposals: Proposals) -> tuple[Tensor, Tensor]:
+    def _stage1_embeddings(self, proposals: Proposals) -> tuple[Tensor, Tensor | None]:
         embeddings, no_object = proposals.embeddings, proposals.no_object
         if embeddings.shape[1] != self.clip.embed_dim:
             raise ValueError(
                 f"the proposer speaks in {embeddings.shape[1]} dimensions, this CLIP in "
                 f"{self.clip.embed_dim}: set segmentor.fusion_weight=1 to use CLIP alone"
             )
-        return embeddings.to(self.clip.device), no_object.to(self.clip.device)
+        no_object = None if no_object is None else no_object.to(self.clip.device)
+        return embeddings.to(self.clip.device), no_object

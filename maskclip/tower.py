@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from maskclip.photo_context import ContextTokens
+
 PROMPT_STD = 0.02  # of the prompts' initial values (SPEC 3)
 
 
@@ -23,19 +25,23 @@ class MaskPromptedTower(nn.Module):
     """Wraps an open_clip image tower; patches outside the mask become learned prompts.
 
     N: crops, S: their side, P: patches (h * w), E: tower width, D: embedding size, L: prompted
-    layers, F: channels of a hybrid's trunk. ``depth`` 0 has no prompts, ignores the masks, and
-    takes any tower. Batch norms keep the statistics they were loaded with, in training too: the
-    trunks come with theirs folded in, and batches of crops of one photo are no sample.
+    layers, F: channels of a trunk, X: tokens before the patches, Y: of the photo's context.
+    ``depth`` 0 has no prompts, ignores the masks, and takes any tower. Batch norms keep the
+    statistics they were loaded with, in training too: the trunks come with theirs folded in, and
+    batches of crops of one photo are no sample.
 
     Raises:
         ValueError: ``depth`` prompts do not fit the tower.
     """
 
-    def __init__(self, visual: nn.Module, depth: int = 0) -> None:
+    def __init__(self, visual: nn.Module, depth: int = 0, *, context: bool = False) -> None:
+        """``context``: regions come with what is seen of their photos, as further tokens."""
         super().__init__()
         self.visual = visual
         self.depth = depth
-        self.tokens = token_path(visual) if depth > 0 or _has_trunk(visual) else None
+        needed = depth > 0 or context or _has_trunk(visual)
+        self.tokens = token_path(visual) if needed else None
+        self.context = ContextTokens(self.tokens.width) if context else None
         self.prompts = None
         self.recompute = False  # see set_grad_checkpointing
         if depth < 0:
@@ -63,49 +69,67 @@ class MaskPromptedTower(nn.Module):
                 module.eval()
         return self
 
-    def forward(self, crops: Tensor, crop_masks: Tensor) -> Tensor:
-        """(N, 3, S, S) normalised crops and (N, S, S) bool masks -> (N, D) embeddings."""
+    def forward(self, crops: Tensor, crop_masks: Tensor, context: Tensor | None = None) -> Tensor:
+        """(N, 3, S, S) normalised crops and (N, S, S) bool masks -> (N, D) embeddings.
+
+        ``context``: (N, 2, F), if the tower was made for it.
+        """
         if not len(crops):  # many towers cannot take that: they see a blank crop, dropped again
-            return self(crops.new_zeros(1, *crops.shape[1:]), _one_mask(crop_masks))[:0]
-        if self.depth == 0:
+            return self(_one(crops), _one(crop_masks), _one(context))[:0]
+        if self.depth == 0 and self.context is None:
             embeddings = self.visual(crops)
             return embeddings[0] if isinstance(embeddings, tuple) else embeddings
-        return self._encode(self.tokens.project(crops), crop_masks)
+        return self._encode(self.tokens.project(crops), crop_masks, context)
 
     def trunk_features(self, crops: Tensor) -> Tensor:
         """(N, 3, S, S) normalised crops -> (N, F, h, w), what a hybrid's trunk makes of them."""
         self._need_trunk()
         return self.tokens.trunk_features(crops)
 
-    def forward_features(self, features: Tensor, crop_masks: Tensor) -> Tensor:
+    def forward_features(
+        self, features: Tensor, crop_masks: Tensor, context: Tensor | None = None
+    ) -> Tensor:
         """(N, F, h, w) trunk features and (N, S, S) bool masks -> (N, D) embeddings."""
         self._need_trunk()
         if not len(features):
-            some = features.new_zeros(1, *features.shape[1:])
-            return self.forward_features(some, _one_mask(crop_masks))[:0]
-        return self._encode(self.tokens.project_features(features), crop_masks)
+            return self.forward_features(_one(features), _one(crop_masks), _one(context))[:0]
+        return self._encode(self.tokens.project_features(features), crop_masks, context)
 
     def _need_trunk(self) -> None:
         if not _has_trunk(self.visual):
             raise ValueError("this tower has no convolutional trunk: only hybrid towers have one")
 
-    def _encode(self, patches: Tensor, crop_masks: Tensor) -> Tensor:
-        """(N, P, E) patches and (N, S, S) masks -> (N, D)."""
+    def _encode(self, patches: Tensor, crop_masks: Tensor, context: Tensor | None) -> Tensor:
+        """(N, P, E) patches, (N, S, S) masks, (N, 2, F) context or none -> (N, D)."""
         tokens = self.tokens
         if self.depth == 0:
-            sequence = tokens.begin(patches)
+            sequence = self._join(tokens.begin(patches), context)
             for block in tokens.blocks:
                 sequence = self._pass(block, sequence)
             return tokens.finish(sequence)
         inside = inside_patches(crop_masks, tokens.cell, tokens.grid)  # (N, P, 1)
         prompts = self.prompts.to(patches.dtype)
         sequence = tokens.begin(torch.where(inside, patches, prompts[0]))  # (N, X + P, E)
+        sequence = self._join(sequence, context)  # (N, X + P + Y, E)
+        count = math.prod(tokens.grid)
         for layer, block in enumerate(tokens.blocks, start=1):
             sequence = self._pass(block, sequence)
             if layer < self.depth:
-                special, patches = sequence.split([tokens.prefix, math.prod(tokens.grid)], dim=1)
-                sequence = torch.cat([special, torch.where(inside, patches, prompts[layer])], dim=1)
+                special, patches, rest = sequence.tensor_split(
+                    [tokens.prefix, tokens.prefix + count], dim=1
+                )
+                patches = torch.where(inside, patches, prompts[layer])
+                sequence = torch.cat([special, patches, rest], dim=1)
         return tokens.finish(sequence)
+
+    def _join(self, sequence: Tensor, context: Tensor | None) -> Tensor:
+        """(N, X + P, E) -> the same with the Y tokens of the context behind, if there are any."""
+        if (context is None) != (self.context is None):
+            has, got = ("needs", "none") if self.context is not None else ("takes no", "some")
+            raise ValueError(f"this tower {has} photo context with its crops, got {got}")
+        if context is None:
+            return sequence
+        return torch.cat([sequence, self.context(context).to(sequence.dtype)], dim=1)
 
     def _pass(self, block: Callable[[Tensor], Tensor], sequence: Tensor) -> Tensor:
         """(N, X + P, E) -> (N, X + P, E)."""
@@ -114,9 +138,9 @@ class MaskPromptedTower(nn.Module):
         return block(sequence)
 
 
-def _one_mask(crop_masks: Tensor) -> Tensor:
-    """(0, S, S) masks -> a blank one, (1, S, S)."""
-    return crop_masks.new_zeros(1, *crop_masks.shape[1:])
+def _one(nothing: Tensor | None) -> Tensor | None:
+    """(0, ...) -> a blank one, (1, ...)."""
+    return None if nothing is None else nothing.new_zeros(1, *nothing.shape[1:])
 
 
 def inside_patches(crop_masks: Tensor, cell: tuple[int, int], grid: tuple[int, int]) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from maskclip.adaptation.config import DataConfig
+from maskclip.adaptation.context import load_context
 from maskclip.adaptation.pair_table import PairTable
 from maskclip.adaptation.region_crops import RegionCrops
 from maskclip.adaptation.teacher import encode_nouns
@@ -24,10 +25,12 @@ def classify_regions(clip: MaskClip, table: PairTable, names: Sequence[str]) -> 
     text_embeddings = encode_nouns(clip, tuple(names))  # (C, D)
     training = clip.training
     clip.eval()
+    context = load_context(table, clip)
     best = []
     for start in range(0, len(table.regions), CHUNK):
         regions = np.arange(start, min(start + CHUNK, len(table.regions)))
-        embeddings = clip.encode_regions(*crops.cut_many(regions, None))  # (N, D)
+        seen = None if context is None else context.take(regions)
+        embeddings = clip.encode_regions(*crops.cut_many(regions, None), seen)  # (N, D)
         best.append((embeddings @ text_embeddings.mT).argmax(dim=1).cpu().numpy())
     clip.train(training)
     return np.concatenate(best)[table.pair_region]

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from maskclip.adaptation.config import TrainConfig
+from maskclip.adaptation.context import ContextBank
 from maskclip.adaptation.features import FeatureBank, spread_cells
 from maskclip.adaptation.region_crops import RegionCrops
 from proposal.training_batches import load_shares
@@ -23,6 +24,7 @@ class Example:
     crop: Tensor  # (3, S, S) RGB in 0-255, or (F, h, w) features
     crop_mask: Tensor  # (S, S) bool
     noun: int
+    context: Tensor | None = None  # (2, F) of the whole photo, for towers that take it
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,12 @@ class Batch:
     crops: Tensor  # (N, 3, S, S) RGB in 0-255, or (N, F, h, w) features
     crop_masks: Tensor  # (N, S, S) bool
     nouns: Tensor  # (N,) int64, index into the table's nouns
+    context: Tensor | None = None  # (N, 2, F) of the whole photos, for towers that take it
 
     def pin_memory(self) -> Batch:
         """The same in memory that a GPU copies from at once; a DataLoader asks for it."""
-        return Batch(*(part.pin_memory() for part in vars(self).values()))
+        parts = vars(self).values()
+        return Batch(*(None if part is None else part.pin_memory() for part in parts))
 
 
 class PairStream(Dataset):
@@ -48,9 +52,16 @@ class PairStream(Dataset):
     interruption sees.
     """
 
-    def __init__(self, crops: RegionCrops, config: TrainConfig, examples: int) -> None:
+    def __init__(
+        self,
+        crops: RegionCrops,
+        config: TrainConfig,
+        examples: int,
+        context: ContextBank | None = None,
+    ) -> None:
         """Where regions are cut; the seed and dropout; the examples of the whole training."""
         self.crops = crops
+        self.context = context
         self.table = crops.table
         self.config = config
         self.examples = examples
@@ -68,7 +79,11 @@ class PairStream(Dataset):
         crop, crop_mask = self.load(int(self.table.pair_region[pair]), varied)
         if varied.random() < self.config.mask_dropout:
             crop_mask = torch.ones_like(crop_mask)
-        return Example(crop, crop_mask, int(self.table.pair_noun[pair]))
+        context = None
+        if self.context is not None:
+            region = int(self.table.pair_region[pair])
+            context = self.context.draw(region, self.config.context_dropout, varied)
+        return Example(crop, crop_mask, int(self.table.pair_noun[pair]), context)
 
     def load(self, region: int, varied: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Index of a region -> its crop, varied anew, and the crop's mask (S, S)."""
@@ -79,9 +94,14 @@ class FeatureStream(PairStream):
     """Examples of cached trunk features, mirrored at random, whole channels dropped."""
 
     def __init__(
-        self, crops: RegionCrops, config: TrainConfig, examples: int, bank: FeatureBank
+        self,
+        crops: RegionCrops,
+        config: TrainConfig,
+        examples: int,
+        bank: FeatureBank,
+        context: ContextBank | None = None,
     ) -> None:
-        super().__init__(crops, config, examples)
+        super().__init__(crops, config, examples, context)
         self.bank = bank
 
     def load(self, region: int, varied: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -106,6 +126,7 @@ def stack(examples: Sequence[Example]) -> Batch:
         crops.contiguous(memory_format=torch.channels_last),
         torch.stack([example.crop_mask for example in examples]),
         torch.tensor([example.noun for example in examples], dtype=torch.int64),
+        None if examples[0].context is None else torch.stack([e.context for e in examples]),
     )
 
 

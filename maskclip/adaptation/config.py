@@ -14,6 +14,7 @@ MAY_CHANGE = frozenset(
     {
         "data.evaluate",
         "data.cache",
+        "data.context_cache",
         "train.steps",
         "train.epochs",
         "train.prompt_steps",
@@ -44,6 +45,8 @@ class TowerConfig:
     box_margin: float | None = None
     pixel_prompt: float | None = None  # alpha of a prompt on the crop's pixels; 0 = none
     text_context: int | None = None  # learned tokens before each name; 0 = the templates
+    # safetensors file of the trunk that is to read the whole photos (docs/adapting.md)
+    photo_context: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ class DataConfig:
     coarsen: float = 0.0  # share of the training crops shown as small objects are: blurred
     hold_out: float = 0.0  # share of the photos that training leaves out, chosen by their id
     cache: str = ""  # folder for trunk features, computed once; empty = crops are made anew
+    context_cache: str = ""  # folder for what is seen of the photos; empty = computed at each start
+    leave_out_nouns: str = ""  # text file, one a line: pairs with these nouns teach nothing
     evaluate: tuple[PairSource, ...] = ()  # pairs to measure on, among exclusive nouns
 
 
@@ -136,6 +141,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     synonym_cosine: float = 0.9  # nouns whose texts are closer are not each other's negatives
     mask_dropout: float = 0.0  # share of crops shown without mask prompts
+    context_dropout: float = 0.0  # share of crops shown without what is seen of their photos
     dropout: float = 0.0  # on the features of a frozen trunk, whole channels
     average: float = 0.0  # decay of the running average of weights that is kept; 0 = the last
     seed: int = 0

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,9 +108,16 @@ class PairTable:
 
 
 def read_table(
-    sources: Sequence[PairSource], *, hold_out: float = 0.0, only_held_out: bool = False
+    sources: Sequence[PairSource],
+    *,
+    hold_out: float = 0.0,
+    only_held_out: bool = False,
+    leave_out: Collection[str] = (),
 ) -> PairTable:
     """The pairs of all sources; those of a share of the photos are marked, or alone there.
+
+    Pairs whose nouns are to be left out are not there; their regions stay, nameless, so that
+    what is cached of regions serves trainings with and without these nouns.
 
     Raises:
         ValueError: there are no sources, or none has a pair.
@@ -128,10 +135,15 @@ def read_table(
     pairs = _with_large_masks(pa.concat_tables(tables))
     source = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     first, region = _distinct_regions(pairs, source)
+    regions = pairs.take(pa.array(first)).combine_chunks()
+    wanted = [noun.casefold() not in leave_out for noun in pairs["noun"].to_pylist()]
+    pairs, region = pairs.filter(pa.array(wanted)), region[wanted]
+    if not len(pairs):
+        raise ValueError("data.leave_out_nouns leaves no pair: name fewer nouns, or other sources")
     nouns, noun = np.unique(np.array(pairs["noun"].to_pylist(), dtype=object), return_inverse=True)
     logger.info("%d pairs of %d regions with %d nouns", len(pairs), len(first), len(nouns))
     return PairTable(
-        regions=pairs.take(pa.array(first)).combine_chunks(),
+        regions=regions,
         region_source=source[first],
         pair_region=region,
         pair_noun=noun.astype(np.int64),
@@ -140,6 +152,19 @@ def read_table(
         roots=tuple(root for _, root in opened),
         held_out=_held_out(pairs, hold_out),
     )
+
+
+def read_nouns(path: str | Path) -> frozenset[str]:
+    """The casefolded lines of a text file, without empty ones and those that begin with #.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no list of nouns {path}: give a text file, one a line")
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    words = (line.strip() for line in lines)
+    return frozenset(word.casefold() for word in words if word and not word.startswith("#"))
 
 
 def _with_large_masks(pairs: pa.Table) -> pa.Table:

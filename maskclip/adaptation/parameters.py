@@ -13,6 +13,7 @@ from maskclip.clip import MaskClip
 
 TRUNK = "tower.visual.trunk.patch_embed.backbone."  # of a hybrid tower
 PROMPTS = ("tower.prompts", "pixel_prompt.pattern", "text_context.tokens")
+CONTEXT = ("tower.context.", "photo_context.")  # of a CLIP that reads whole photos, too
 # Tables and single vectors, whatever their shape: as gains and biases, they do not decay
 EMBEDDINGS = (
     *("class_embedding", "positional_embedding", "cls_token", "reg_token", "pos_embed"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskclip.adaptation.config import TowerConfig
-from maskclip.adaptation.parameters import PROMPTS
+from maskclip.adaptation.parameters import CONTEXT, PROMPTS
 from maskclip.checkpoint import load_clip
 from maskclip.clip import ClipConfig, MaskClip
 from maskclip.clip_models import build_clip
@@ -20,7 +20,8 @@ from proposal.checkpoint_files import load_strictly
 def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu") -> MaskClip:
     """The CLIP in the folder ``init``, or the one ``config.model`` names, changed as asked.
 
-    Prompts that are not there yet, or were of another depth, start anew.
+    Prompts that are not there yet, or were of another depth, start anew; so does what makes tokens
+    of the photos' context.
 
     Raises:
         ValueError: neither is given, or the weights do not fit.
@@ -34,11 +35,15 @@ def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu"
     clip = build_clip(_changed(stored.config, config))
     own, weights = clip.state_dict(), stored.state_dict()
     fresh = {name for name in PROMPTS if _shape(own, name) != _shape(weights, name)}
+    if clip.photo_context is not None and stored.photo_context is None:
+        fresh |= {name for name in own if name.startswith(CONTEXT)}
     weights = {name: value for name, value in weights.items() if name not in fresh}
     weights |= {name: own[name] for name in fresh if name in own}
     load_strictly(clip, weights, config.model if init is None else str(init))
     if clip.text_context is not None and "text_context.tokens" in fresh:
         clip.text_context.begin(clip.text_encoder.model, clip.text_encoder.tokenizer)
+    if config.photo_context:
+        clip.photo_context.load(config.photo_context)
     if init is None and config.trunk:
         load_trunk(clip.tower.visual, config.trunk)
     # Convolutions take half the time on a CPU with the channels last.
@@ -76,5 +81,6 @@ def _changed(stored: ClipConfig, config: TowerConfig) -> ClipConfig:
         "box_margin": config.box_margin,
         "pixel_prompt": config.pixel_prompt,
         "text_context": config.text_context,
+        "photo_context": True if config.photo_context else None,
     }
     return replace(stored, **{name: value for name, value in wanted.items() if value is not None})

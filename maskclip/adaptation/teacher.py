@@ -82,10 +82,16 @@ class RegionTeacher(nn.Module):
                 f"got {parts}"
             )
         if parts == 1:
-            embeddings = self._embed(batch.crops, batch.crop_masks)
+            embeddings = self._embed(batch.crops, batch.crop_masks, batch.context)
         else:
+            context = [None] * parts
+            if batch.context is not None:
+                context = batch.context.tensor_split(parts)
             pieces = zip(
-                batch.crops.tensor_split(parts), batch.crop_masks.tensor_split(parts), strict=True
+                batch.crops.tensor_split(parts),
+                batch.crop_masks.tensor_split(parts),
+                context,
+                strict=True,
             )
             embeddings = torch.cat(
                 [checkpoint(self._embed, *piece, use_reentrant=False) for piece in pieces]
@@ -105,17 +111,19 @@ class RegionTeacher(nn.Module):
         """Keep the logit scale between 1 and 100."""
         self.clip.log_logit_scale.clamp_(0, MAX_LOG_SCALE)
 
-    def _embed(self, crops: Tensor, crop_masks: Tensor) -> Tensor:
-        """Crops or trunk features, (n, S, S) bool -> (n, D) float32."""
+    def _embed(self, crops: Tensor, crop_masks: Tensor, context: Tensor | None) -> Tensor:
+        """Crops or trunk features, (n, S, S) bool, (n, 2, F) or none -> (n, D) float32."""
         clip = self.clip
         crops = crops.to(clip.device, non_blocking=True)
         crop_masks = crop_masks.to(clip.device, non_blocking=True)
+        if context is not None:
+            context = context.to(clip.device, non_blocking=True)
         with mixed_precision(clip.device, self.config.precision):
             if not self.cached:
-                return clip.embed(crops, crop_masks).float()
+                return clip.embed(crops, crop_masks, context).float()
             if not clip.config.mask_prompts:
                 crop_masks = torch.ones_like(crop_masks)
-            return clip.tower.forward_features(crops, crop_masks).float()
+            return clip.tower.forward_features(crops, crop_masks, context).float()
 
 
 @torch.no_grad()

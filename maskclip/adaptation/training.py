@@ -16,9 +16,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from maskclip.adaptation.accuracy import accuracy
 from maskclip.adaptation.batches import FeatureStream, PairStream, load_batches
 from maskclip.adaptation.config import MAY_CHANGE, AdaptConfig
+from maskclip.adaptation.context import load_context
 from maskclip.adaptation.features import load_bank
 from maskclip.adaptation.hooks import NoteScale
-from maskclip.adaptation.pair_table import PairTable, read_table
+from maskclip.adaptation.pair_table import PairTable, read_nouns, read_table
 from maskclip.adaptation.parameters import build_optimizer, schedule_factor
 from maskclip.adaptation.parts import FIRST_PART, first_of_two, refuse_used, second_of_two
 from maskclip.adaptation.region_crops import RegionCrops
@@ -95,10 +96,11 @@ def make_stream(table: PairTable, clip: MaskClip, config: AdaptConfig) -> PairSt
     """The training's examples: crops, or cached features."""
     crops = RegionCrops(table, clip, config.data, workers=config.train.workers)
     examples = config.train.steps * config.train.batch_size
+    context = load_context(table, clip, config.data.context_cache)
     if not config.data.cache:
-        return PairStream(crops, config.train, examples)
+        return PairStream(crops, config.train, examples, context)
     bank = load_bank(crops, clip, config.train.seed)
-    return FeatureStream(crops, config.train, examples, bank)
+    return FeatureStream(crops, config.train, examples, bank, context)
 
 
 def make_measure(config: AdaptConfig, exclusive: list[str]) -> Measure:
@@ -125,7 +127,8 @@ def _train(config: AdaptConfig, output: Path, init: str | Path | None, resume: b
     """One part of a training: the same weights learn from its first step to its last."""
     started = time.monotonic()
     torch.manual_seed(config.train.seed)
-    table = read_table(config.data.sources, hold_out=config.data.hold_out)
+    leave_out = read_nouns(config.data.leave_out_nouns) if config.data.leave_out_nouns else ()
+    table = read_table(config.data.sources, hold_out=config.data.hold_out, leave_out=leave_out)
     config = _settled(config, table)
     measure = make_measure(config, table.exclusive_nouns())
     clip = start_clip(config.clip, init, own_device())

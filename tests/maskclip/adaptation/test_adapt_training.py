@@ -1,13 +1,19 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from maskclip.adaptation import AdaptConfig, evaluate, train
 from maskclip.adaptation.config import DataConfig, PairSource, TowerConfig, TrainConfig
+from maskclip.adaptation.context import load_context
+from maskclip.adaptation.pair_table import read_table
 from maskclip.adaptation.starting import start_clip
 from maskclip.checkpoint import load_clip
+from maskclip.clip_folder import save_clip
+from maskclip.clip_models import build_clip
+from maskclip.photo_context import CHANNELS
 
 
 @pytest.mark.parametrize("loss", ["vocabulary", "multi_positive"])
@@ -111,3 +117,24 @@ def test_a_hybrid_learns_from_cached_features(colour_pairs, shared, tmp_path):
 def test_wrong_settings_are_refused(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_photo_context_is_learned_from(colour_pairs, start, config_for, tmp_path):
+    """Crops in one grey for all: only the photo tells the colours apart."""
+    torch.manual_seed(0)
+    clip = load_clip(str(start))
+    blind = build_clip(replace(clip.config, photo_context=True, prompt_depth=2))
+    blind.tower.visual.conv1.weight.data.zero_()
+    save_clip(blind, tmp_path / "blind", {})
+    config = config_for(colour_pairs, mode="joint", context_dropout=0.1, steps=60)
+    cache = tmp_path / "cache"
+    data = replace(config.data, context_cache=str(cache))
+    metrics = train(replace(config, data=data), tmp_path / "run", init=tmp_path / "blind")
+    assert metrics["pairs/top1"] == 100
+    (kept,) = cache.glob("*.context.npy")
+    before = kept.stat().st_mtime_ns
+    table = read_table(config.data.sources)
+    bank = load_context(table, load_clip(str(tmp_path / "run")), str(cache))
+    assert bank.context.shape == (8, 2, CHANNELS) and kept.stat().st_mtime_ns == before
+    zeros = bank.draw(0, 1.0, np.random.default_rng(0))
+    assert not zeros.any() and bank.draw(0, 0.0, np.random.default_rng(0)).any()

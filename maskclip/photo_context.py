@@ -1,0 +1,84 @@
+"""What a second trunk sees of the whole photo, for regions that a crop alone does not explain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from maskclip.hybrid import build_trunk, load_trunk_weights
+
+LONG_SIDE = 513  # pixels of the photo that the trunk reads: those of DeepLab's training
+MOST_ENLARGED = 2.0  # a smaller photo gets no larger than that
+STRIDE = 16
+CHANNELS = 320  # F
+TOKENS = 2  # of a region: the mean over its mask, the mean over the photo
+
+
+class PhotoContext(nn.Module):
+    """A frozen MobileNetV2 that reads each photo once, however many regions it has.
+
+    Ours: a crop shows a small thing (a fork, a mouse) without what it lies on, and no more pixels
+    than it has; a map of the whole photo knows both, at the price of one pass a photo. Regions
+    pool it as F-VLM (arXiv 2209.15639) pools its own.
+    N: regions, F: channels, H x W: the photo, h x w: the masks, u x v: the map.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = build_trunk(STRIDE, head=False)
+        self.requires_grad_(False)
+        self.eval()
+        self.shape = TOKENS, CHANNELS  # of a region's context
+
+    def train(self, mode: bool = True) -> PhotoContext:
+        """It stays as it is: its statistics are part of its weights."""
+        del mode
+        return super().train(False)
+
+    def load(self, path: str | Path) -> None:
+        """Take the trunk of a safetensors file in timm's MobileNetV2 names.
+
+        Raises:
+            FileNotFoundError, ValueError: as ``load_trunk_weights``.
+        """
+        load_trunk_weights(self.trunk, path)
+
+    @torch.no_grad()
+    def see(self, image: np.ndarray) -> Tensor:
+        """(H, W, 3) uint8 RGB -> (F, u, v)."""
+        height, width = image.shape[:2]
+        scale = min(LONG_SIDE / max(height, width), MOST_ENLARGED)
+        size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+        resized = np.array(Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR))
+        weight = next(self.parameters())
+        pixels = torch.from_numpy(resized).to(weight.device).permute(2, 0, 1)[None]
+        pixels = (pixels.to(weight.dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        return self.trunk(pixels)[-1][0].float()
+
+    def pool(self, seen: Tensor, masks: Tensor) -> Tensor:
+        """(F, u, v) and (N, h, w) bool -> (N, 2, F): means over each mask, and over the photo."""
+        shares = F.adaptive_avg_pool2d(masks.to(seen)[:, None], seen.shape[1:])[:, 0]  # (N, u, v)
+        shares = shares / shares.sum(dim=(1, 2), keepdim=True).clamp(min=1e-6)
+        inside = torch.einsum("fuv,nuv->nf", seen, shares)
+        whole = seen.mean(dim=(1, 2)).expand_as(inside)
+        return torch.stack([inside, whole], dim=1)
+
+
+class ContextTokens(nn.Module):
+    """Makes tokens for a transformer of a region's context. E: the transformer's width."""
+
+    def __init__(self, width: int, dropout: float = 0.2) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(CHANNELS)
+        self.dropout = nn.Dropout(dropout)
+        self.proj = nn.ModuleList(nn.Linear(CHANNELS, width) for _ in range(TOKENS))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """(N, 2, F) -> (N, 2, E)."""
+        parts = self.dropout(self.norm(context)).unbind(dim=1)
+        return torch.stack([proj(p) for proj, p in zip(self.proj, parts, strict=True)], dim=1)
