@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,10 +13,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from labeling.pretrain import RESEARCH_ONLY, pretrain_maps, pretrain_pairs, read_index, read_mask
+from labeling.named_folder import NamedFolder, NamedMask
+from labeling.pretrain import (
+    RESEARCH_ONLY,
+    pretrain_maps,
+    pretrain_named,
+    pretrain_pairs,
+    read_index,
+    read_mask,
+)
 from labeling.region_folder import RegionFolder
 from labeling.regions import RegionConfig
-from labeling.teaching import Teachers, load_photo, region_map, region_pairs
+from labeling.teaching import Teachers, load_photo, name_photo, region_map, region_pairs
 from maskclip.annotations import (
     AnnotatedPhoto,
     coco_pairs,
@@ -23,7 +32,7 @@ from maskclip.annotations import (
     photo_key,
     read_photo_list,
 )
-from maskclip.pairs import Pair, write_pairs_folder
+from maskclip.pairs import Pair, decode_mask, read_pairs, write_pairs_folder
 
 logger = logging.getLogger(__name__)
 MASKED_SOURCES = ("msrc_v2", "ccp", "human_seg")
@@ -44,7 +53,8 @@ class Preparation:
     Each set's ``run.json`` holds those settings that it depends on.
 
     ``pairs/<set>`` are folders of ``maskclip.pairs``, ``regions/<set>`` of
-    ``labeling.region_folder``. No photo of ``splits/coco_val.txt`` is in any of them.
+    ``labeling.region_folder``, ``named/<set>`` of ``labeling.named_folder``. No photo of
+    ``splits/coco_val.txt`` is in any of them.
     """
 
     def __init__(self, shared: str | Path, output: str | Path, config: PrepareConfig) -> None:
@@ -69,7 +79,7 @@ class Preparation:
                 {},
                 lambda path=instances: coco_pairs(path, self.held_out),
             )
-        index = read_index(pretrain, () if self.config.research_only else RESEARCH_ONLY)
+        index = self._index()
         train = [row for row in index if row["split"] == "train"]
         subsets = {
             "pretrain_whole": [row for row in train if "mask" not in row],
@@ -83,15 +93,30 @@ class Preparation:
                 self._settings("coarse", "research_only"),
                 lambda rows=rows: pretrain_pairs(pretrain, rows, coarse=self.config.coarse),
             )
-        for source in MASKED_SOURCES + (RESEARCH_ONLY if self.config.research_only else ()):
-            rows = [row for row in train if row["source"] == source]
+        for source, rows in self._masked().items():
             self._write_regions(source, lambda rows=rows: pretrain_maps(pretrain, rows))
         if self.config.research_only:
             self._write_regions("bsds500_train", self._bsds_maps)
         self._teach()
+        self.name()
+
+    def name(self) -> None:
+        """Make the missing sets of label maps; needs ``pairs/teachers``, no teacher is asked."""
+        for source, rows in self._masked().items():
+            named = pretrain_named(self.data / "pretrain", rows)
+            self._write_named(source, {}, lambda named=named: named)
+        settings = self._settings("regions", "research_only")
+        missing = {
+            name: photos
+            for name, photos in self._photos_to_teach().items()
+            if not _is_done(self.output / "named" / name, settings)
+        }
+        told = self._told() if missing else {}
+        for name, photos in missing.items():
+            self._write_named(name, settings, lambda photos=photos: self._named(photos, told))
 
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """The summary of every set that is there, by ``pairs/<set>`` and ``regions/<set>``."""
+        """The summary of every set that is there, by ``pairs/<set>``, ``regions/<set>`` …"""
         paths = sorted(self.output.glob("*/*/summary.json"))
         return {
             f"{path.parts[-3]}/{path.parts[-2]}": json.loads(path.read_text(encoding="utf-8"))
@@ -100,6 +125,17 @@ class Preparation:
 
     def _may_teach(self, key: str) -> bool:
         return key not in self.held_out
+
+    def _index(self) -> list[dict]:
+        """The rows of ``pretrain`` that may be used."""
+        leave_out = () if self.config.research_only else RESEARCH_ONLY
+        return read_index(self.data / "pretrain", leave_out)
+
+    def _masked(self) -> dict[str, list[dict]]:
+        """The training rows of each set of ``pretrain`` whose photos have masks all over."""
+        sources = MASKED_SOURCES + (RESEARCH_ONLY if self.config.research_only else ())
+        train = [row for row in self._index() if row["split"] == "train"]
+        return {source: [row for row in train if row["source"] == source] for source in sources}
 
     def _settings(self, *names: str) -> dict[str, Any]:
         settings = asdict(self.config)
@@ -124,6 +160,37 @@ class Preparation:
             for photo, painted, stem in maps():
                 regions.add(photo, painted, stem=stem)
             regions.close({})
+
+    def _write_named(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        photos: Callable[[], Iterable[tuple[Path, list[NamedMask]]]],
+    ) -> None:
+        folder = self.output / "named" / name
+        if not _is_done(folder, settings):
+            maps = NamedFolder(folder)
+            for photo, named in photos():
+                maps.add(photo, named)
+            maps.close(settings)
+
+    def _told(self) -> dict[str, list[dict[str, Any]]]:
+        """What the teachers told, as rows of pairs, by photo."""
+        told = defaultdict(list)
+        for row in read_pairs(self.output / "pairs" / "teachers").to_pylist():
+            told[row["image"]].append(row)
+        return told
+
+    def _named(
+        self,
+        photos: list[tuple[Path, AnnotatedPhoto | None]],
+        told: dict[str, list[dict[str, Any]]],
+    ) -> Iterator[tuple[Path, list[NamedMask]]]:
+        """Each photo with the names of its instances and what the teachers told."""
+        for path, photo in photos:
+            rows = told.get(path.relative_to(self.data).as_posix(), ())
+            regions = [(row["noun"], decode_mask(row)) for row in rows]
+            yield path, name_photo(regions, photo.instances if photo else ())
 
     def _bsds_maps(self) -> Iterator[tuple[Path, np.ndarray, str]]:
         """Every annotator's map of every photo: all pixels belong to a region."""

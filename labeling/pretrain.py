@@ -61,26 +61,42 @@ def pretrain_maps(
 
     Clothes and body parts are one person; regions fall apart into their connected parts.
     """
-    folder = Path(folder)
+    for photo, named in _whole_objects(Path(folder), rows, "region maps"):
+        parts = [part for _, mask in named for part in connected_parts(mask, MIN_FRACTION)]
+        yield photo, paint_regions(largest_first(parts), named[0][1].shape), photo.stem
+
+
+def pretrain_named(
+    folder: str | Path, rows: Sequence[dict]
+) -> Iterator[tuple[Path, list[tuple[str, np.ndarray]]]]:
+    """Every photo of these masked rows -> its path, its labels with their (H, W) masks.
+
+    Clothes and body parts are one person. Largest first.
+    """
+    for photo, named in _whole_objects(Path(folder), rows, "named maps"):
+        yield photo, sorted(named, key=lambda each: int(each[1].sum()), reverse=True)
+
+
+def _whole_objects(
+    folder: Path, rows: Sequence[dict], told: str
+) -> Iterator[tuple[Path, list[tuple[str, np.ndarray]]]]:
+    """Every photo of these masked rows with the labels and masks that are no parts of a person."""
     by_photo = defaultdict(list)
     for row in rows:
         by_photo[row["image"]].append(row)
-    for image, photo_rows in tqdm(by_photo.items(), desc="region maps", unit="photo"):
+    for image, photo_rows in tqdm(by_photo.items(), desc=told, unit="photo"):
         values = read_mask(folder / photo_rows[0]["mask"])
         person = {value for row in photo_rows if row.get("union") for value in row["mask_values"]}
-        whole = [
-            row
-            for row in photo_rows
-            if row.get("union")
-            or row["label"] in OBJECTS_ON_PEOPLE
-            or not person.issuperset(row["mask_values"])
-        ]
-        parts = [
-            part
-            for row in whole
-            for part in connected_parts(np.isin(values, row["mask_values"]), MIN_FRACTION)
-        ]
-        yield folder / image, paint_regions(largest_first(parts), values.shape), Path(image).stem
+        yield (
+            folder / image,
+            [
+                (row["label"], np.isin(values, row["mask_values"]))
+                for row in photo_rows
+                if row.get("union")
+                or row["label"] in OBJECTS_ON_PEOPLE
+                or not person.issuperset(row["mask_values"])
+            ],
+        )
 
 
 def row_mask(folder: Path, row: dict[str, Any], size_hw: tuple[int, int]) -> np.ndarray:

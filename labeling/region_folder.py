@@ -8,6 +8,7 @@ unlabelled. ``summary.json`` is written last: a folder that has it is complete.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,7 @@ class RegionFolder:
         self.folder = Path(folder)
         self.maps = 0
         self.regions = 0
-        for name in ("images", "regions"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-            for stale in (self.folder / name).iterdir():
-                stale.unlink()
-        (self.folder / "summary.json").unlink(missing_ok=True)
+        empty_folder(self.folder, ("images", "regions"))
 
     def add(self, photo: str | Path, painted: np.ndarray, *, stem: str = "") -> None:
         """Add a photo with an (H, W) map of its regions; a map without a region is left out.
@@ -42,12 +39,8 @@ class RegionFolder:
             return
         photo = Path(photo).resolve()
         stem = stem or photo.stem
-        content = io.BytesIO()
-        Image.fromarray(painted).save(content, format="PNG")
-        write_whole(self.folder / "regions" / f"{stem}.png", content.getvalue())
-        link = self.folder / "images" / photo.name
-        if not link.is_symlink():
-            link.symlink_to(photo)
+        write_map(self.folder / "regions" / f"{stem}.png", painted)
+        link_photo(self.folder, photo)
         self.maps += 1
         self.regions += int((values > 0).sum())
 
@@ -57,3 +50,26 @@ class RegionFolder:
         summary = {"maps": self.maps, "regions": self.regions}
         write_json(self.folder / "summary.json", summary)
         return summary
+
+
+def empty_folder(folder: Path, parts: Sequence[str]) -> None:
+    """Make a folder with these subfolders, empty and not complete, whatever it was before."""
+    for name in parts:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for stale in (folder / name).iterdir():
+            stale.unlink()
+    (folder / "summary.json").unlink(missing_ok=True)
+
+
+def write_map(path: Path, painted: np.ndarray) -> None:
+    """Write an (H, W) uint8 or uint16 map as a PNG."""
+    content = io.BytesIO()
+    Image.fromarray(painted).save(content, format="PNG")
+    write_whole(path, content.getvalue())
+
+
+def link_photo(folder: Path, photo: Path) -> None:
+    """Let ``folder/images`` have the photo, by a link."""
+    link = folder / "images" / photo.name
+    if not link.is_symlink():
+        link.symlink_to(photo)

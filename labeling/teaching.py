@@ -12,6 +12,7 @@ from labeling.regions import Region, RegionConfig, largest_first, paint_regions,
 from labeling.teachers import TeacherDeepLab
 from maskclip.annotations import Instance
 from maskclip.pairs import Pair
+from proposal.data.vocabulary import readable
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,18 @@ def region_map(
         only_crowd &= ~mask
     painted[only_crowd] = 0
     return painted
+
+
+def name_photo(
+    regions: list[tuple[str, np.ndarray]], instances: tuple[Instance, ...]
+) -> list[tuple[str, np.ndarray]]:
+    """The teachers' regions and the instances of a photo -> names with (H, W) masks, lowest first.
+
+    Instances lie on top of regions, and on top of each other by size, as in ``region_map``; crowds
+    have no name of their own here.
+    """
+    single = [(readable(each.name), each.mask) for each in instances if not each.crowd]
+    return regions + sorted(single, key=lambda each: int(each[1].sum()), reverse=True)
 
 
 def load_photo(path: Path) -> np.ndarray:

@@ -24,14 +24,21 @@ def name_logits(embeddings: Tensor, text_embeddings: Tensor, owner: Tensor, scal
 
 
 def proposal_probs(
-    embeddings: Tensor, no_object: Tensor, text_embeddings: Tensor, owner: Tensor, scale: float
+    embeddings: Tensor,
+    no_object: Tensor | None,
+    text_embeddings: Tensor,
+    owner: Tensor,
+    scale: float,
 ) -> Tensor:
     """(Q, D) and (D,) of any length, (K, D) unit length, (K,) -> (Q, C): stage 1's guess.
 
-    The softmax is over the C names and no-object, whose column is then dropped.
+    The softmax is over the C names and no-object, whose column is then dropped. Stages that tell
+    objects apart from their names (classifier "both") have no such vector: over the C names.
     """
     embeddings = F.normalize(embeddings, dim=-1)
     logits = name_logits(embeddings, text_embeddings, owner, scale)  # (Q, C)
+    if no_object is None:
+        return logits.softmax(dim=1)
     nothing = scale * embeddings @ F.normalize(no_object, dim=-1)  # (Q,)
     return torch.cat([logits, nothing[:, None]], dim=1).softmax(dim=1)[:, :-1]
 

@@ -38,6 +38,7 @@ class Counts:
 
     masks: float  # target masks; taken as at least 1
     class_weight: float  # of all queries' answers in the cross-entropy
+    names: float  # matched masks that have a name
 
 
 class Criterion(nn.Module):
@@ -57,7 +58,7 @@ class Criterion(nn.Module):
         text_embeddings: Tensor | None = None,
         counts: Counts | None = None,
     ) -> dict[str, Tensor]:
-        """Output of B images, B targets -> weighted terms; text needs (C, D) too.
+        """Output of B images, B targets -> weighted terms; text and both need (C, D) too.
 
         ``counts``: of the whole step, where this batch is but a part of it.
         """
@@ -66,6 +67,9 @@ class Criterion(nn.Module):
                 f"{len(output.mask_logits)} images need as many targets, got {len(targets)}"
             )
         counts = counts or self.count(targets, output.mask_logits.shape[1])
+        named = targets
+        if output.object_logits is not None:
+            targets = [target.as_objects() for target in targets]
         grid = output.mask_logits.shape[-2:]
         coarse = [resize_target(target, grid) for target in targets]  # (M, h, w) each
         fine = self.fine_targets(targets)  # (M, H, W) each
@@ -76,6 +80,8 @@ class Criterion(nn.Module):
             suffix = "" if answer is output else f"_{layer}"
             terms = self.mask_terms(answer, pairs, fine, counts)
             terms["loss_class"] = self.class_term(logits, pairs, targets, counts)
+            if answer.object_logits is not None and answer.class_embeddings is not None:
+                terms["loss_name"] = self.name_term(answer, pairs, named, text_embeddings, counts)
             losses |= {name + suffix: term for name, term in terms.items()}
         return losses
 
@@ -84,7 +90,12 @@ class Criterion(nn.Module):
         masks = [len(target.labels) for target in targets]
         found = sum(min(queries, each) for each in masks)
         empty = queries * len(masks) - found
-        return Counts(sum(masks), found + self.config.no_object_weight * empty)
+        # Where there are more masks than queries, as many of the matched as of all have names
+        names = sum(
+            int((target.labels >= 0).sum()) * min(1.0, queries / max(1, len(target.labels)))
+            for target in targets
+        )
+        return Counts(sum(masks), found + self.config.no_object_weight * empty, names)
 
     def fine_targets(self, targets: Sequence[Target]) -> list[Target]:
         """The targets at the resolution of the mask losses."""
@@ -162,16 +173,42 @@ class Criterion(nn.Module):
         )
         return self.config.weights.class_weight * loss / max(counts.class_weight, 1e-6)
 
+    def name_term(
+        self,
+        answer: MaskFormerOutput,
+        pairs: list[tuple[Tensor, Tensor]],
+        targets: Sequence[Target],
+        text_embeddings: Tensor | None,
+        counts: Counts,
+    ) -> Tensor:
+        """Cross-entropy over the C names of those matched queries whose target has a name."""
+        check_texts(text_embeddings)
+        embeddings, labels = [], []
+        for row, (queries, chosen), target in zip(
+            answer.class_embeddings, pairs, targets, strict=True
+        ):
+            wanted = target.labels[chosen]
+            embeddings.append(row[queries[wanted >= 0]])
+            labels.append(wanted[wanted >= 0])
+        logits = class_logits(torch.cat(embeddings), text_embeddings, None)  # (K, C)
+        loss = F.cross_entropy(logits.float(), torch.cat(labels), reduction="sum")
+        return self.config.weights.class_weight * loss / max(counts.names, 1e-6)
+
 
 def classify(answer: MaskFormerOutput, text_embeddings: Tensor | None) -> Tensor:
     """The (B, Q, C + 1) logits of an answer; C = 1 (object) without texts."""
     if answer.object_logits is not None:
         return answer.object_logits
+    check_texts(text_embeddings)
+    return class_logits(answer.class_embeddings, text_embeddings, answer.no_object)
+
+
+def check_texts(text_embeddings: Tensor | None) -> None:
+    """Raise a ValueError where there are no texts to compare queries with."""
     if text_embeddings is None:
         raise ValueError(
             "the text classifier's loss needs the training names' text_embeddings (C, D), got none"
         )
-    return class_logits(answer.class_embeddings, text_embeddings, answer.no_object)
 
 
 def resize_masks(masks: Tensor, size_hw: tuple[int, int]) -> Tensor:

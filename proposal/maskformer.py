@@ -20,7 +20,7 @@ from proposal.transformer_decoder import (
 )
 
 TEMPERATURE = 100.0  # what cosines are multiplied by to become class logits
-CLASSIFIERS = ("objectness", "text")
+CLASSIFIERS = ("objectness", "text", "both")
 QUERY_INITS = ("normal", "grid")
 
 
@@ -38,10 +38,12 @@ class MaskFormerConfig:
     enc_layers: int = 0
     dec_layers: int = 6
     dropout: float = 0.1
-    classifier: str = "objectness"  # or "text": queries answer in CLIP's space
-    embed_dim: int = 512  # of CLIP's space; text only
-    training_names: int = 0  # how many text embeddings of the training are kept; text only
-    class_hidden_dim: int = 1024  # of the classifier's hidden layer
+    # "text": queries answer in CLIP's space, no-object included; "both": objectness, and a second
+    # head that names what is an object in CLIP's space
+    classifier: str = "objectness"
+    embed_dim: int = 512  # of CLIP's space; text and both
+    training_names: int = 0  # how many names the training had; text keeps their embeddings
+    class_hidden_dim: int = 1024  # of the classifiers' hidden layers
     query_init: str = "normal"  # or "grid": each query starts at a place of its own (small data)
     places: bool = False  # tell values, queries and pixels where they are, not only the keys
     soft_boxes: bool = False  # masks are expected in a box that each query moves (small data)
@@ -72,9 +74,9 @@ class MaskFormerOutput:
     """What the queries say after one decoder layer. B: images, Q: queries, h x w: stride 4."""
 
     mask_logits: Tensor  # (B, Q, h, w)
-    object_logits: Tensor | None = None  # (B, Q, 2): object, no object; classifier "objectness"
-    class_embeddings: Tensor | None = None  # (B, Q, D), not normalised; classifier "text"
-    no_object: Tensor | None = None  # (D,), the parameter that goes with them
+    object_logits: Tensor | None = None  # (B, Q, 2): object, no object; "objectness" and "both"
+    class_embeddings: Tensor | None = None  # (B, Q, D), not normalised; "text" and "both"
+    no_object: Tensor | None = None  # (D,), the parameter that goes with them; "text"
     auxiliary: tuple[MaskFormerOutput, ...] = ()  # of the earlier layers; only in training mode
 
 
@@ -100,13 +102,17 @@ class MaskFormer(nn.Module):
         self.mask_embed = Mlp(width, width, width, config.mask_dim)
         if text:
             self.no_object = nn.Parameter(torch.randn(config.embed_dim))
+        if config.classifier != "objectness":
             texts = torch.zeros(config.training_names, config.embed_dim)
-            self.register_buffer("training_text_embeddings", texts)
+            # Scores of "text" are taken over them; "both" needs them in training only
+            self.register_buffer("training_text_embeddings", texts, persistent=text)
         points = grid_points(config.num_queries)  # (Q, 2)
         if config.soft_boxes:
             points, radii = pyramid_points(config.num_queries)
             self.soft_boxes = SoftBoxes(points, radii, width)
         self.reset_transformer(points)
+        if config.classifier == "both":  # drawn last: all else starts as without it
+            self.name_embed = Mlp(width, config.class_hidden_dim, config.embed_dim)
 
     @torch.no_grad()
     def reset_transformer(self, points: Tensor) -> None:
@@ -143,14 +149,20 @@ class MaskFormer(nn.Module):
         answers = self.class_embed(queries)  # (B, Q, 2) or (B, Q, D)
         if self.config.classifier == "text":
             return MaskFormerOutput(mask_logits, class_embeddings=answers, no_object=self.no_object)
-        return MaskFormerOutput(mask_logits, object_logits=answers)
+        named = self.name_embed(queries) if self.config.classifier == "both" else None  # (B, Q, D)
+        return MaskFormerOutput(mask_logits, object_logits=answers, class_embeddings=named)
 
     def class_logits(self, output: MaskFormerOutput, text_embeddings: Tensor) -> Tensor:
-        """Output, (C, D) text embeddings -> (B, Q, C + 1); no-object is the last column."""
-        return class_logits(output.class_embeddings, text_embeddings, self.no_object)
+        """Output, (C, D) texts -> (B, Q, C + 1), no-object last; (B, Q, C) of "both"."""
+        return class_logits(output.class_embeddings, text_embeddings, output.no_object)
 
 
-def class_logits(embeddings: Tensor, text_embeddings: Tensor, no_object: Tensor) -> Tensor:
-    """(..., D) embeddings, (C, D) texts, (D,) no-object -> (..., C + 1) scaled cosines."""
-    texts = torch.cat([text_embeddings, no_object[None]])  # (C + 1, D)
+def class_logits(embeddings: Tensor, text_embeddings: Tensor, no_object: Tensor | None) -> Tensor:
+    """(..., D) embeddings, (C, D) texts, (D,) no-object -> (..., C + 1) scaled cosines.
+
+    Without a no-object vector (..., C): of the names alone.
+    """
+    texts = text_embeddings
+    if no_object is not None:
+        texts = torch.cat([texts, no_object[None]])  # (C + 1, D)
     return TEMPERATURE * F.normalize(embeddings, dim=-1) @ F.normalize(texts, dim=-1).mT

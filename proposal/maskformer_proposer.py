@@ -95,9 +95,10 @@ class MaskFormerProposer(nn.Module):
             output.mask_logits[row][None], padded_hw, mode="bilinear", align_corners=False
         )[0]
         mask_probs = mask_logits[:, : size_hw[0], : size_hw[1]].sigmoid()  # (Q, h, w)
+        embeddings = None if output.class_embeddings is None else output.class_embeddings[row]
         if output.object_logits is not None:
-            return Proposals(mask_probs, output.object_logits[row].softmax(-1)[:, 0])
-        embeddings = output.class_embeddings[row]  # (Q, D)
+            scores = output.object_logits[row].softmax(-1)[:, 0]
+            return Proposals(mask_probs, scores, embeddings)
         return Proposals(
             mask_probs, self.objectness(embeddings), embeddings, self.network.no_object.detach()
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+UNNAMED = -2  # the label of a mask of which only that it is an object is known
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Target:
     """
 
     masks: Tensor  # (M, H, W) bool or uint8; all of one batch have the same H and W
-    labels: Tensor  # (M,) int64, index into the training names; 0 for "object"
+    # (M,) int64, index into the training names, or UNNAMED; all 0 where nothing but "object" counts
+    labels: Tensor
     # (H, W) bool: pixels of nobody knows what (crowds), in which no mask is right or wrong; they
     # are in none of the masks
     ignored: Tensor | None = None
@@ -32,6 +34,10 @@ class Target:
                 "masks must be (M, H, W) and labels (M,), "
                 f"got {tuple(self.masks.shape)} and {tuple(self.labels.shape)}"
             )
+
+    def as_objects(self) -> Target:
+        """The same masks, each labelled 0, "object", whatever it is called."""
+        return Target(self.masks, torch.zeros_like(self.labels), self.ignored)
 
     def to(self, device: torch.device) -> Target:
         """The same on another device."""

@@ -16,18 +16,24 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm2d, nn.Embedding)
 TABLES = ("relative_position_bias_table", "absolute_pos_embed", "no_object")  # embeddings, too
 
 
-def freeze(network: nn.Module, prefixes: tuple[str, ...]) -> None:
-    """Take the parameters whose names begin so out of the training.
+def freeze(network: nn.Module, frozen: tuple[str, ...], only: tuple[str, ...] = ()) -> None:
+    """Take the parameters whose names begin as ``frozen`` says, or not as ``only``, out.
 
     Raises:
-        ValueError: a prefix fits no parameter.
+        ValueError: a prefix fits no parameter, or none is left.
     """
-    for prefix in prefixes:
-        found = [p for name, p in network.named_parameters() if name.startswith(prefix)]
-        if not found:
-            raise ValueError(f"train.frozen names {prefix!r}, with which no parameter begins")
-        for parameter in found:
+    names = [name for name, _ in network.named_parameters()]
+    for setting, prefixes in (("frozen", frozen), ("only", only)):
+        for prefix in prefixes:
+            if not any(name.startswith(prefix) for name in names):
+                raise ValueError(
+                    f"train.{setting} names {prefix!r}, with which no parameter begins"
+                )
+    for name, parameter in network.named_parameters():
+        if name.startswith(frozen) or (only and not name.startswith(only)):
             parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ValueError("train.frozen and train.only leave no parameter to train")
 
 
 def build_optimizer(network: nn.Module, config: TrainConfig) -> Optimizer:

@@ -24,7 +24,7 @@ class Proposals:
     mask_probs: Tensor  # (Q, h, w) float in [0, 1], probability that a pixel belongs to the mask
     scores: Tensor  # (Q,) float in [0, 1], objectness: 1 - p(no object)
     embeddings: Tensor | None = None  # (Q, D) in CLIP space; none if stage 1 is mute
-    no_object: Tensor | None = None  # (D,), the learned no-object vector that goes with them
+    no_object: Tensor | None = None  # (D,), the learned no-object vector that may go with them
 
     def __post_init__(self) -> None:
         if self.mask_probs.ndim != 3:
@@ -34,16 +34,16 @@ class Proposals:
         if self.scores.shape != self.mask_probs.shape[:1]:
             expected, got = tuple(self.mask_probs.shape[:1]), tuple(self.scores.shape)
             raise ValueError(f"scores must be {expected} to match mask_probs, got {got}")
-        if (self.embeddings is None) != (self.no_object is None):
-            raise ValueError("embeddings and no_object belong together: give both or neither")
+        if self.embeddings is None and self.no_object is not None:
+            raise ValueError("no_object belongs to embeddings: give them, too, or neither")
         if self.embeddings is not None:
             self._check_embeddings(self.embeddings, self.no_object)
 
-    def _check_embeddings(self, embeddings: Tensor, no_object: Tensor) -> None:
+    def _check_embeddings(self, embeddings: Tensor, no_object: Tensor | None) -> None:
         if embeddings.ndim != 2 or len(embeddings) != len(self):
             expected, got = f"({len(self)}, D)", tuple(embeddings.shape)
             raise ValueError(f"embeddings must be {expected} to match mask_probs, got {got}")
-        if no_object.shape != embeddings.shape[1:]:
+        if no_object is not None and no_object.shape != embeddings.shape[1:]:
             expected, got = tuple(embeddings.shape[1:]), tuple(no_object.shape)
             raise ValueError(f"no_object must be {expected} to match embeddings, got {got}")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ from proposal.training_record import make_record
 from proposal.training_run import Learner, Purpose, run_training
 from proposal.training_step import TrainingStep, checkpoint_trunk
 
+logger = logging.getLogger(__name__)
+HEAD = "name_embed."  # of the parameters that the classifier "both" has and "objectness" has not
 EncodeNames = Callable[[str, Sequence[str]], Tensor]  # CLIP's name, C names -> (C, D) unit length
 
 
@@ -50,7 +53,7 @@ def train(
 
     ``init``: a checkpoint whose proposer is started from. ``resume``: go on with what ``output``
     holds, if it holds something. ``encode_names``: puts the training's names into the space of
-    the CLIP ``data.clip``; only the classifier "text" needs it.
+    the CLIP ``data.clip``; only the classifiers "text" and "both" need it.
 
     Raises:
         FileNotFoundError: a file or folder is missing.
@@ -60,7 +63,10 @@ def train(
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed)
-    sources = open_sources(config.data, named=config.proposer.classifier == "text")
+    classifier = config.proposer.classifier
+    sources = open_sources(
+        config.data, named=classifier != "objectness", partly=classifier == "both"
+    )
     config, texts = with_names(config, sources, encode_names)
     network = build_network(config, init, texts)
     step = TrainingStep(network, Criterion(config.criterion), config.train.precision)
@@ -83,19 +89,21 @@ def train(
 def with_names(
     config: ProposalTraining, sources: Sequence[Source], encode_names: EncodeNames | None
 ) -> tuple[ProposalTraining, Tensor | None]:
-    """The config with the sizes of the text classifier, and its (C, D) embeddings.
+    """The config with the sizes of the classifier that names, and its (C, D) embeddings.
 
     Raises:
         ValueError: they are needed, and there is no CLIP or no list of names.
     """
-    if config.proposer.classifier != "text":
+    classifier = config.proposer.classifier
+    if classifier == "objectness":
         return config, None
     if not config.data.clip or encode_names is None:
         raise ValueError(
-            "proposer.classifier=text needs a CLIP for the names of the training: set data.clip, "
-            "such as ViT-B-16/openai, a checkpoint or a run folder"
+            f"proposer.classifier={classifier} needs a CLIP for the names of the training: "
+            "set data.clip, such as ViT-B-16/openai, a checkpoint or a run folder"
         )
-    texts = encode_names(config.data.clip, training_names(config.data, sources)).float()
+    names = training_names(config.data, sources, partly=classifier == "both")
+    texts = encode_names(config.data.clip, names).float()
     count, size = texts.shape
     proposer = replace(config.proposer, training_names=count, embed_dim=size)
     return replace(config, proposer=proposer), texts
@@ -104,21 +112,32 @@ def with_names(
 def build_network(
     config: ProposalTraining, init: Path | None, texts: Tensor | None = None
 ) -> MaskFormer:
-    """The network at the start of a training; ``texts``: (C, D) for the classifier "text"."""
+    """The network at the start of a training; ``texts``: (C, D) where the classifier names."""
     network = MaskFormer(config.proposer)
     if init is not None:
         tensors = read_proposer(init)[1]
-        if texts is not None:
+        if config.proposer.classifier == "text":
             tensors["training_text_embeddings"] = texts  # it may have learned other names
-        load_strictly(network, tensors, str(init))
+        load_strictly(network, with_head(network, tensors, str(init)), str(init))
     elif config.backbone.weights is not None:
         load_trunk(network.backbone, expand(config.backbone.weights, config.data))
     if texts is not None:
         network.training_text_embeddings.copy_(texts)
-    freeze(network, config.train.frozen)
+    freeze(network, config.train.frozen, config.train.only)
     if config.train.gradient_checkpointing:
         checkpoint_trunk(network)
     return network.to(own_device())
+
+
+def with_head(
+    network: MaskFormer, tensors: Mapping[str, Tensor], where: str
+) -> Mapping[str, Tensor]:
+    """Weights to start from, with the network's own fresh head that names where they have none."""
+    fresh = {name: own for name, own in network.state_dict().items() if name.startswith(HEAD)}
+    if not fresh or any(name.startswith(HEAD) for name in tensors):
+        return tensors
+    logger.info("%s only tells objects: the head that names them (name_embed) is new", where)
+    return {**tensors, **fresh}
 
 
 def build_loader(

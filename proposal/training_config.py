@@ -47,6 +47,7 @@ class TrainConfig:
     clip_norm: float = 0.01  # of the whole model's gradient; 0 = not clipped
     ema_decay: float = 0.0  # of the averaged weights that are kept in the end; 0 = the last ones
     frozen: tuple[str, ...] = ()  # parameters whose names begin so stay as they are
+    only: tuple[str, ...] = ()  # where given, all others stay as they are, too
     precision: str = "float32"  # or "bfloat16", "float16": the network's forward in mixed precision
     gradient_checkpointing: bool = False  # the trunk's blocks are computed twice, and not kept
     workers: int = 4  # processes that prepare crops, per device

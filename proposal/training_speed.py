@@ -65,7 +65,7 @@ def random_batch(images: int, masks: int, side: int, classes: int) -> Batch:
 def _measure(config: ProposalTraining, images: int, masks: int, repeats: int) -> StepCost:
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
-    text = config.proposer.classifier == "text"
+    text = config.proposer.classifier != "objectness"
     proposer = replace(config.proposer, training_names=NAMES if text else 0, embed_dim=EMBED_DIM)
     config = replace(config, proposer=proposer, backbone=BackboneStart())
     network = build_network(config, None, torch.randn(NAMES, EMBED_DIM) if text else None)

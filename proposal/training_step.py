@@ -50,10 +50,9 @@ class TrainingStep(nn.Module):
         """
         queries = self.network.config.num_queries
         counts = [self.criterion.count(batch.targets, queries) for batch in batches]
-        masks, weight = mean_over_processes(
-            [mean(each.masks for each in counts), mean(each.class_weight for each in counts)]
-        )
-        return [replace(batch, counts=Counts(masks, weight)) for batch in batches]
+        means = [mean(vars(each)[name] for each in counts) for name in vars(counts[0])]
+        shared = Counts(*mean_over_processes(means))
+        return [replace(batch, counts=shared) for batch in batches]
 
 
 def in_float32(output: MaskFormerOutput) -> MaskFormerOutput:

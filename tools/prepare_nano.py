@@ -1,9 +1,9 @@
 """Make the training data of the packaged model from the project's shared folder.
 
 Example: python tools/prepare_nano.py --shared ../shared --output runs/nano_data
-writes runs/nano_data/pairs/<set>/ (mask-noun pairs, Parquet) and runs/nano_data/regions/<set>/
-(photos with region PNGs). Sets that are complete are left as they are. No photo of
-data/splits/coco_val.txt is in any of them.
+writes runs/nano_data/pairs/<set>/ (mask-noun pairs, Parquet), runs/nano_data/regions/<set>/
+(photos with region PNGs) and runs/nano_data/named/<set>/ (photos with label PNGs). Sets that are
+complete are left as they are. No photo of data/splits/coco_val.txt is in any of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shared", required=True, help="folder that holds data/ and weights/")
-    parser.add_argument("--output", required=True, help="where pairs/ and regions/ are made")
+    parser.add_argument("--output", required=True, help="where pairs/, regions/, named/ are made")
     parser.add_argument("--coarse", action="store_true", help="also pairs with coarser names")
     parser.add_argument(
         "--research-only",

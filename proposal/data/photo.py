@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-IGNORED = -1  # the label of a mask that is none: pixels in which no mask is right or wrong
+# The label of a mask that is none: pixels in which no mask is right or wrong. Not to be taken for
+# matcher.UNNAMED, a mask like all others but for its name.
+IGNORED = -1
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class Photo:
 
     image: np.ndarray  # (H, W, 3) uint8 RGB
     packed_masks: np.ndarray  # (M, ceil(H * W / 8)) uint8
-    labels: np.ndarray  # (M,) int64; IGNORED for at most one
+    labels: np.ndarray  # (M,) int64; UNNAMED for some, IGNORED for at most one
 
     @property
     def masks(self) -> np.ndarray:

@@ -17,6 +17,7 @@ from proposal.data.panoptic import PanopticPhoto, read_panoptic
 from proposal.data.photo import IGNORED, Photo, load_rgb, pack_photo
 from proposal.data.regions import RegionPhoto, group_by_photo, read_map, read_regions, split_map
 from proposal.data.vocabulary import join_names, labels_of, read_names, readable
+from proposal.matcher import UNNAMED
 from proposal.training_record import fingerprint
 
 AnnotatedPhoto = CocoPhoto | PanopticPhoto | LabelPhoto | RegionPhoto
@@ -85,8 +86,8 @@ class DataConfig:
     sources: tuple[SourceConfig, ...] = ()
     validation: SourceConfig | None = None  # what --eval-only and validations measure on
     held_out: str | None = None  # text file: photos trained on by nothing; validation keeps to it
-    # For proposer.classifier=text: the CLIP (ViT-B-16/openai, a checkpoint or run folder) in whose
-    # space the training's names are put, and their list (all names of the sources by default)
+    # For proposer.classifier=text and both: the CLIP (ViT-B-16/openai, a checkpoint or run folder)
+    # in whose space the training's names are put; their list (all names of the sources by default)
     clip: str = ""
     names: str | None = None
     cache_short_side: int = 480  # photos are kept in memory at most this large; 0 = not kept
@@ -107,12 +108,14 @@ class Source:
     extra: Mapping[str, list[RegionPhoto]]  # by the photo's stem
     names: tuple[str, ...]  # of its categories
     read: tuple[Path, ...]  # files read when it was opened
-    labels: np.ndarray | None = None  # (C,) of its names in the vocabulary; none = all "object"
+    # (C,) of its names in the vocabulary, [UNNAMED] where it has none; without it all are "object"
+    labels: np.ndarray | None = None
 
     def load(self, index: int, short_side: int) -> Photo:
         """Decode a photo with its masks; the short side is at most ``short_side``.
 
-        What is ignored is the last mask, with the label IGNORED.
+        What is ignored is the last mask, with the label IGNORED. Where names are learned, masks
+        without one have the label UNNAMED.
         """
         photo = self.photos[index]
         image, found = load_rgb(photo.path), photo.annotation()
@@ -128,16 +131,19 @@ class Source:
             labels = self.labels[found.categories]
         for region in self.extra.get(photo.stem, ()):
             taken = masks.any(axis=0) | found.ignored
-            masks = np.concatenate([masks, free_regions(read_map(region.regions), taken)])
-            labels = np.resize(labels, len(masks)) * 0  # extra regions have no names
+            found_free = free_regions(read_map(region.regions), taken)
+            nameless = np.full(len(found_free), 0 if self.labels is None else UNNAMED)
+            masks, labels = np.concatenate([masks, found_free]), np.append(labels, nameless)
         if found.ignored.any():
             masks = np.concatenate([masks, found.ignored[None]])
             labels = np.append(labels, IGNORED)
         return pack_photo(image, masks, labels, short_side)
 
 
-def open_sources(config: DataConfig, *, named: bool = False) -> list[Source]:
+def open_sources(config: DataConfig, *, named: bool = False, partly: bool = False) -> list[Source]:
     """Every source's photos, but for those held out; named: with the labels of their names.
+
+    partly: masks without names are allowed among them.
 
     Raises:
         FileNotFoundError: a file or folder is missing.
@@ -152,28 +158,39 @@ def open_sources(config: DataConfig, *, named: bool = False) -> list[Source]:
         raise ValueError("the weights of data.sources must not all be 0")
     if not named:
         return sources
-    vocabulary = training_names(config, sources)
-    return [
-        replace(source, labels=labels_of(source.names, vocabulary, source.config.place))
-        for source in sources
-    ]
+    vocabulary = training_names(config, sources, partly=partly)
+    return [replace(source, labels=_labels(source, vocabulary)) for source in sources]
 
 
-def training_names(config: DataConfig, sources: Sequence[Source]) -> tuple[str, ...]:
+def training_names(
+    config: DataConfig, sources: Sequence[Source], *, partly: bool = False
+) -> tuple[str, ...]:
     """The C names of the training, in label order: ``data.names``, or all that sources have.
 
     Raises:
-        ValueError: a source has none.
+        ValueError: a source has none (``partly``: all have none).
     """
+    if partly and not any(source.names for source in sources):
+        raise ValueError(
+            "proposer.classifier=both needs names for some masks, and no source of data.sources "
+            "has any: add labels, instances or panoptic, or use classifier=objectness"
+        )
     for source in sources:
-        if not source.names or source.config.extra_regions is not None:
+        if not partly and (not source.names or source.config.extra_regions is not None):
             raise ValueError(
                 f"proposer.classifier=text needs names for all masks, and {source.config.place} "
-                "has masks without: use labels, instances or panoptic, or classifier=objectness"
+                "has masks without: use labels, instances or panoptic, or classifier=both"
             )
     if config.names is not None:
         return read_names(expand(config.names, config))
     return join_names([source.names for source in sources])
+
+
+def _labels(source: Source, vocabulary: Sequence[str]) -> np.ndarray:
+    """(C,) of a source's names; of one without names all masks have the category 0."""
+    if not source.names:
+        return np.array([UNNAMED], dtype=np.int64)
+    return labels_of(source.names, vocabulary, source.config.place)
 
 
 def open_validation(config: DataConfig) -> list[AnnotatedPhoto]:

@@ -144,7 +144,7 @@ def test_batches_of_a_step_can_share_their_counts():
     together = criterion(both, targets)
     counts = [criterion.count([each], 3) for each in targets]
     assert (counts[0].masks, counts[0].class_weight) == (1, pytest.approx(1.2))
-    shared = Counts(2, (counts[0].class_weight + counts[1].class_weight) / 2)
+    shared = Counts(2, (counts[0].class_weight + counts[1].class_weight) / 2, 2)
     apart = [
         criterion(
             MaskFormerOutput(both.mask_logits[i, None], both.object_logits[i, None]),
