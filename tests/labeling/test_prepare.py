@@ -92,6 +92,22 @@ def test_the_whole_preparation(small_shared, tmp_path, monkeypatch):
         (photo,) = read_regions(folder / "regions", folder / "images")
         assert photo.masks().any()
 
+    named = {name: found for name, found in summaries.items() if name.startswith("named/")}
+    assert {name: found["maps"] for name, found in named.items()} == {
+        "named/coco": 1,
+        "named/coco128": 1,
+        "named/coco_unlabelled": 1,
+        "named/ccp": 1,
+        "named/human_seg": 0,
+        "named/msrc_v2": 0,
+    }
+    with Image.open(tmp_path / "named" / "coco" / "labels" / "000000000001.png") as picture:
+        labels = np.array(picture)
+    names = (tmp_path / "named" / "coco" / "names.txt").read_text().splitlines()
+    assert (labels[4:12, 4:12] == names.index("cat")).all()  # over all that teachers told
+    assert (labels == names.index("cat")).sum() == 64
+    assert (tmp_path / "named" / "ccp" / "names.txt").read_text() == "person\n"
+
     told = read_pairs(tmp_path / "pairs" / "teachers").to_pylist()
     root = images_root(tmp_path / "pairs" / "teachers")
     assert {row["image"] for row in told} <= {
@@ -102,9 +118,10 @@ def test_the_whole_preparation(small_shared, tmp_path, monkeypatch):
     assert all((root / row["image"]).is_file() for row in told)
 
     # Again: nothing is made. With coarser names: only what depends on them.
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    made = [*tmp_path.rglob("*.parquet"), *tmp_path.rglob("names.txt")]
+    before = {path: path.stat().st_mtime_ns for path in made}
     Preparation(small_shared, tmp_path, config).prepare()
-    assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    assert before == {path: path.stat().st_mtime_ns for path in made}
     Preparation(small_shared, tmp_path, replace(config, coarse=True)).prepare()
     assert read_pairs(tmp_path / "pairs" / "pretrain_whole")["noun"].to_pylist() == ["lion", "cat"]
     changed = [path for path, time in before.items() if path.stat().st_mtime_ns != time]

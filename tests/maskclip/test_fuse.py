@@ -35,6 +35,15 @@ def test_stage_1_knows_no_object():
     assert torch.allclose(probs, torch.tensor([[e / (e + 2), 1 / (e + 2)]]))
 
 
+def test_stage_1_of_names_alone():
+    """Without a no-object vector, logits 1 (the best synonym's) and 0: e / (e + 1), the rest."""
+    texts, owner = torch.eye(3), torch.tensor([0, 0, 1])
+    probs = proposal_probs(torch.tensor([[0.0, 5.0, 0]]), None, texts, owner, 1.0)
+    e = torch.e
+    assert torch.allclose(probs, torch.tensor([[e / (e + 1), 1 / (e + 1)]]))
+    assert proposal_probs(torch.zeros(0, 3), None, texts, owner, 1.0).shape == (0, 2)
+
+
 STAGE1 = torch.tensor([[0.64, 0.36], [0.25, 0.04]])
 CLIP = torch.tensor([[0.25, 0.81]])
 KEEP = torch.tensor([True, False])

@@ -12,7 +12,7 @@ from proposal.criterion import (
     resize_masks,
 )
 from proposal.maskformer import MaskFormerOutput
-from proposal.matcher import Target
+from proposal.matcher import UNNAMED, Target
 
 
 def target(masks: torch.Tensor) -> Target:
@@ -187,3 +187,61 @@ def test_points_cost_what_pixels_cost_where_all_are_alike():
     drawn = Criterion(CriterionConfig(points=50))(output, wanted)
     assert drawn["loss_focal"].item() == pytest.approx(exact["loss_focal"].item(), rel=1e-5)
     assert drawn["loss_dice"].item() == pytest.approx(exact["loss_dice"].item(), abs=1e-2)
+
+
+def named_output(**more) -> MaskFormerOutput:
+    """Two queries, of which the first takes the left half, the second the right."""
+    masks = torch.tensor([[[[9.0, -9]], [[-9, 9.0]]]])
+    embeddings = torch.tensor([[[2.0, 0.0], [0.0, 3.0]]], requires_grad=True)
+    more = {"object_logits": torch.zeros(1, 2, 2), "class_embeddings": embeddings, **more}
+    return MaskFormerOutput(masks, **more)
+
+
+def halves(*labels: int) -> Target:
+    masks = torch.zeros(2, 4, 8)
+    masks[0, :, :4] = masks[1, :, 4:] = 1
+    return Target(masks[: len(labels)], torch.tensor(labels, dtype=torch.int64))
+
+
+TEXTS = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [((0, 1), 0), ((1, 1), 50), ((1, UNNAMED), 100), ((UNNAMED, 1), 0), ((1,), 100)],
+)
+def test_names_are_learned_where_there_are_any(labels, expected):
+    """Cosines 1 and 0 times 100: the right name costs nothing, the other 100; the mean counts."""
+    criterion = Criterion(CriterionConfig(mask_loss_stride=4))
+    losses = criterion(named_output(), [halves(*labels)], TEXTS)
+    assert losses["loss_name"].item() == pytest.approx(expected)
+    plain = criterion(named_output(class_embeddings=None), [halves(*[0] * len(labels))])
+    assert {name: loss.item() for name, loss in plain.items()} == {
+        name: loss.item() for name, loss in losses.items() if name != "loss_name"
+    }
+
+
+@pytest.mark.parametrize("labels", [(), (UNNAMED,), (UNNAMED, UNNAMED)])
+def test_masks_without_names_cost_nothing_but_can_be_gone_back_through(labels):
+    output = named_output()
+    loss = Criterion(CriterionConfig())(output, [halves(*labels)], TEXTS)["loss_name"]
+    loss.backward()
+    assert loss.item() == 0
+    assert output.class_embeddings.grad.abs().sum() == 0
+
+
+def test_every_layer_learns_names():
+    output = named_output(auxiliary=(named_output(),))
+    losses = Criterion(CriterionConfig())(output, [halves(1, 0)], TEXTS)
+    assert losses["loss_name"].item() == losses["loss_name_0"].item() == pytest.approx(100)
+    with pytest.raises(ValueError, match="text_embeddings"):
+        Criterion(CriterionConfig())(output, [halves(1, 0)])
+
+
+def test_names_are_counted_over_the_whole_step():
+    criterion = Criterion(CriterionConfig())
+    assert criterion.count([halves(1, UNNAMED), halves()], 5).names == 1
+    assert criterion.count([halves(1, 0)], 1).names == 1  # one query for two masks
+    shared = Counts(2, 2, 4)
+    losses = criterion(named_output(), [halves(1, UNNAMED)], TEXTS, shared)
+    assert losses["loss_name"].item() == pytest.approx(25)

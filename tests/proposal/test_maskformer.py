@@ -28,6 +28,7 @@ TINY = MaskFormerConfig(
     [
         {},
         {"classifier": "text"},
+        {"classifier": "both"},
         {"query_init": "grid", "places": True, "soft_boxes": True, "enc_layers": 1},
     ],
 )
@@ -37,10 +38,10 @@ def test_every_query_of_every_layer_gives_a_mask_and_an_answer(images, queries, 
     assert len(output.auxiliary) == 1
     for layer in (output, *output.auxiliary):
         assert layer.mask_logits.shape == (images, queries, 16, 24)
-        if more.get("classifier") == "text":
+        if more.get("classifier") in ("text", "both"):
             assert layer.class_embeddings.shape == (images, queries, 6)
-            assert layer.no_object is network.no_object
-        else:
+            assert layer.no_object is getattr(network, "no_object", None)
+        if more.get("classifier") != "text":
             assert layer.object_logits.shape == (images, queries, 2)
     sum(layer.mask_logits.sum() for layer in (output, *output.auxiliary)).backward()
     assert network.query_embed.weight.grad.abs().sum() > 0
@@ -62,6 +63,23 @@ def test_class_logits_are_a_hundred_cosines_with_no_object_last():
     embeddings, texts = torch.tensor([[3.0, 0.0]]), torch.tensor([[5.0, 0.0], [0.0, 0.1]])
     logits = class_logits(embeddings, texts, torch.tensor([-1.0, 0.0]))
     assert logits.tolist() == [[100.0, 0.0, -100.0]]
+    assert class_logits(embeddings, texts, None).tolist() == [[100.0, 0.0]]
+
+
+def test_both_is_objectness_with_one_head_more():
+    """Equal weights up to the head, whose random numbers are drawn last; equal masks and scores."""
+    networks = []
+    for classifier in ("objectness", "both"):
+        torch.manual_seed(0)
+        networks.append(MaskFormer(dataclasses.replace(TINY, classifier=classifier)).eval())
+    plain, both = (network.state_dict() for network in networks)
+    assert {name.split(".")[0] for name in both.keys() - plain.keys()} == {"name_embed"}
+    assert all(torch.equal(tensor, both[name]) for name, tensor in plain.items())
+    with torch.no_grad():
+        images = torch.randn(1, 3, 64, 96)
+        first, second = (network(images) for network in networks)
+    assert torch.equal(first.mask_logits, second.mask_logits)
+    assert torch.equal(first.object_logits, second.object_logits)
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,16 @@ def test_scores_worked_by_hand():
 def test_anything_but_8_bit_rgb_is_refused(proposer, image):
     with pytest.raises(ValueError, match="uint8 RGB"):
         proposer.propose(image)
+
+
+def test_both_scores_as_objectness_and_says_names():
+    plain, both = (
+        MaskFormer(dataclasses.replace(TINY, classifier=each)) for each in ("objectness", "both")
+    )
+    both.load_state_dict(plain.state_dict(), strict=False)
+    expected = MaskFormerProposer(plain).propose(photo(50, 70))
+    proposals = MaskFormerProposer(both).propose(photo(50, 70))
+    assert torch.equal(proposals.scores, expected.scores)
+    assert torch.equal(proposals.mask_probs, expected.mask_probs)
+    assert proposals.embeddings.shape == (5, 6) and proposals.no_object is None
+    assert proposals[:2].embeddings.shape == (2, 6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from proposal.optimizer import build_optimizer, schedule_factor
+from proposal.optimizer import build_optimizer, freeze, schedule_factor
 from proposal.training_config import TrainConfig
 
 
@@ -30,3 +30,31 @@ def test_schedule_by_hand():
     assert factor(5) == pytest.approx(0.5 * 0.95)
     assert factor(50) == pytest.approx(0.5)
     assert factor(100) == 0
+
+
+@pytest.mark.parametrize(
+    ("frozen", "only", "trained"),
+    [
+        ((), (), {"first.weight", "first.bias", "second.weight", "second.bias"}),
+        (("first",), (), {"second.weight", "second.bias"}),
+        ((), ("second",), {"second.weight", "second.bias"}),
+        (("second.bias",), ("second", "first.b"), {"first.bias", "second.weight"}),
+    ],
+)
+def test_what_is_trained(frozen, only, trained):
+    network = nn.ModuleDict({"first": nn.Linear(2, 2), "second": nn.Linear(2, 2)})
+    freeze(network, frozen, only)
+    assert {name for name, p in network.named_parameters() if p.requires_grad} == trained
+
+
+@pytest.mark.parametrize(
+    ("frozen", "only", "message"),
+    [
+        (("third",), (), "train.frozen names 'third', with which no parameter begins"),
+        ((), ("first", "third"), "train.only names 'third', with which no parameter begins"),
+        (("first",), ("first",), "leave no parameter to train"),
+    ],
+)
+def test_freezing_nothing_or_all_is_refused(frozen, only, message):
+    with pytest.raises(ValueError, match=message):
+        freeze(nn.ModuleDict({"first": nn.Linear(2, 2)}), frozen, only)

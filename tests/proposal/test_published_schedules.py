@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,10 @@ def test_the_schedule_by_hand():
 def test_the_small_one_samples_points():
     assert config_of("proposal_swint_vitb16").criterion.points == 12544
     assert config_of("proposal_nano").proposer.classifier == "objectness"
+
+
+def test_the_head_that_names_fits_the_network_it_is_trained_on():
+    before, after = config_of("proposal_nano_2_more"), config_of("proposal_nano_3_names")
+    assert after.train.only == ("name_embed",)
+    assert (after.proposer.classifier, after.proposer.embed_dim) == ("both", 384)
+    assert replace(after.proposer, classifier="objectness", embed_dim=512) == before.proposer

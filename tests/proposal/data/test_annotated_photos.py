@@ -27,6 +27,7 @@ from proposal.data.sources import (
 )
 from proposal.data.stream import CropStream, stack
 from proposal.data.vocabulary import labels_of, read_names
+from proposal.matcher import UNNAMED
 
 
 def png(path: Path, values: np.ndarray) -> None:
@@ -209,6 +210,36 @@ def test_regions_have_no_names_to_learn(maps):
     found = fingerprint_data(mixed, open_sources(mixed))
     assert [each["files"] for each in found.values()] == [3, 2]
     assert len(open_validation(replace(maps, validation=regions))) == 1
+
+
+def test_some_masks_may_have_no_names(maps, tmp_path):
+    """A region map of the same photo, alone and beside its labels: masks without a name."""
+    values = np.zeros((40, 60), dtype=np.uint8)
+    values[:, 20:40], values[:, 40:] = 1, 2  # the second is painted in the label map, too
+    png(tmp_path / "extra" / "1.png", values)
+    regions = SourceConfig(images="{here}/images", regions="{here}/extra")
+    wide = replace(
+        maps.sources[0], extra_regions="{here}/extra", unlabelled="background", paste=True
+    )
+    config = replace(maps, sources=(wide, regions), sides=(40,))
+    named, nameless = open_sources(config, named=True, partly=True)
+    assert training_names(config, [named, nameless], partly=True) == ("a", "b", "c")
+    assert named.load(0, 100).labels.tolist() == [0, 1, UNNAMED]
+    assert nameless.load(0, 100).labels.tolist() == [UNNAMED, UNNAMED]
+    assert open_sources(config)[0].load(0, 100).labels.tolist() == [0, 0, 0]  # all just objects
+    with pytest.raises(ValueError, match="no source of data.sources has any"):
+        open_sources(replace(config, sources=(regions,)), named=True, partly=True)
+    stream = CropStream(
+        [nameless, named],
+        replace(config, augment=replace(config.augment, paste=1.0)),
+        seed=0,
+        batches=8,
+        batch_size=2,
+    )
+    targets = stack([stream[number] for number in range(16)]).targets
+    seen = torch.cat([target.labels for target in targets])
+    assert set(seen.tolist()) == {UNNAMED, 0, 1}
+    assert all(target.ignored is None and target.masks.any() for target in targets)
 
 
 def sample(kind: str) -> SourceConfig:
