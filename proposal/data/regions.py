@@ -12,6 +12,7 @@ from PIL import Image
 from proposal.data.annotation import Annotation, annotate
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png")
+FREE_SHARE = 0.8  # of an extra region's pixels that must lie outside all instances
 STRETCHED = {"L;2": 85, "L;4": 17}  # Pillow makes grey values of 2 and 4 bits 0 to 255
 
 
@@ -89,6 +90,14 @@ def split_map(values: np.ndarray) -> np.ndarray:
     present = np.unique(values)
     present = present[present != 0]
     return values[None] == present[:, None, None]
+
+
+def free_regions(values: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """(H, W) region map, (H, W) bool taken -> (M, H, W) bool: regions mostly free, cut to it."""
+    masks = split_map(values)
+    free = masks & ~taken
+    areas, free_areas = masks.sum(axis=(1, 2)), free.sum(axis=(1, 2))
+    return free[free_areas >= FREE_SHARE * areas]
 
 
 def group_by_photo(photos: list[RegionPhoto]) -> dict[str, list[RegionPhoto]]:

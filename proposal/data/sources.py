@@ -15,13 +15,18 @@ from proposal.data.coco import CocoPhoto, read_named_coco
 from proposal.data.label_maps import LabelPhoto, read_label_maps
 from proposal.data.panoptic import PanopticPhoto, read_panoptic
 from proposal.data.photo import IGNORED, Photo, load_rgb, pack_photo
-from proposal.data.regions import RegionPhoto, group_by_photo, read_map, read_regions, split_map
+from proposal.data.regions import (
+    RegionPhoto,
+    free_regions,
+    group_by_photo,
+    read_map,
+    read_regions,
+)
 from proposal.data.vocabulary import join_names, labels_of, read_names, readable
 from proposal.matcher import UNNAMED
 from proposal.training_record import fingerprint
 
 AnnotatedPhoto = CocoPhoto | PanopticPhoto | LabelPhoto | RegionPhoto
-FREE_SHARE = 0.8  # of an extra region's pixels that must lie outside all instances
 
 
 @dataclass(frozen=True)
@@ -233,14 +238,6 @@ def expand(path: str, config: DataConfig) -> Path:
         raise ValueError(
             f"the path {path} needs data.folders to hold {error}; it holds {sorted(config.folders)}"
         ) from error
-
-
-def free_regions(values: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """(H, W) region map, (H, W) bool taken -> (M, H, W) bool: regions mostly free, cut to it."""
-    masks = split_map(values)
-    free = masks & ~taken
-    areas, free_areas = masks.sum(axis=(1, 2)), free.sum(axis=(1, 2))
-    return free[free_areas >= FREE_SHARE * areas]
 
 
 def _open(source: SourceConfig, config: DataConfig, held_out: frozenset[str]) -> Source:

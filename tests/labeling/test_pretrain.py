@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from labeling.pretrain import pretrain_maps, pretrain_pairs, read_index
+from labeling.pretrain import pretrain_maps, pretrain_named, pretrain_pairs, read_index
 from maskclip.pairs import decode_mask
 
 
@@ -74,6 +74,17 @@ def test_maps_show_people_whole_and_parts_apart(pretrain):
     # person without its tie, the tie, the two parts of the sky
     assert sorted(np.unique(painted, return_counts=True)[1]) == sorted([48 - 16, 11, 1, 3, 1])
     assert painted[1, 1] == painted[4, 1] != painted[2, 2]
+
+
+def test_names_show_people_whole_and_parts_together(pretrain):
+    rows = [row for row in read_index(pretrain) if "mask" in row]
+    ((photo, named),) = pretrain_named(pretrain, rows)
+    assert photo == pretrain / "images" / "ccp" / "1.jpg"
+    assert [(name, int(mask.sum())) for name, mask in named] == [
+        ("person", 12),
+        ("sky", 4),
+        ("tie", 1),  # painted last, over the person
+    ]
 
 
 def test_a_mask_of_another_size_is_refused(pretrain):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from proposal.data.regions import free_regions
 from proposal.data.sources import (
     DataConfig,
     SourceConfig,
     expand,
-    free_regions,
     open_sources,
     open_validation,
 )
