@@ -43,6 +43,18 @@ def region_accuracy(
     )
 
 
+def top_k(logits: np.ndarray, true: Sequence[int] | np.ndarray, k: int) -> float:
+    """(N, C) and N true indices -> percent of regions with the true name among the k best ones.
+
+    0 without regions.
+    """
+    true = np.asarray(true, dtype=np.int64)
+    if logits.ndim != 2 or len(logits) != len(true):
+        raise ValueError(f"expected (N, C) logits and N names, got {logits.shape}, {true.shape}")
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]  # (N, k)
+    return 100 * float((best == true[:, None]).any(axis=1).mean()) if len(true) else 0.0
+
+
 @torch.inference_mode()
 def classify_masks(
     clip: MaskClip, image: np.ndarray, masks: np.ndarray, names: Sequence[str]

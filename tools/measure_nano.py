@@ -1,8 +1,9 @@
-"""Measure a model on the 80 held-out photos of the project's shared folder.
+"""Measure a model on the held-out photos of the project's shared folder.
 
 Example: python tools/measure_nano.py --model nano --shared ../shared --output runs/quality.json
 prints the table of the model card; the protocol is told in labeling/quality.py. A run folder that
-holds one stage only is measured with --only regions (CLIP) or --only proposals.
+holds one stage only is measured with --only regions queries (CLIP) or --only proposals.
+--compare runs/old.json also prints every number beside that of an earlier measurement.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import logging
 import sys
 from pathlib import Path
 
-from labeling.quality import PARTS, measure, table
+from labeling.quality import PARTS, measure
+from labeling.quality_table import compare, read_numbers, table
 from maskclip.benchmarks.model import Model
 from maskclip.json_file import write_json
 
@@ -28,6 +30,7 @@ def parse_args() -> argparse.Namespace:
     add("--limit", type=int, help="measure on the first so many photos only")
     add("--device", default="cpu")
     add("--set", nargs="+", action="extend", default=[], metavar="K=V", help="clip.background=mean")
+    add("--compare", metavar="JSON", help="what an earlier measurement wrote")
     add("--output", required=True, type=Path, metavar="JSON", help="where all numbers are written")
     return parser.parse_args()
 
@@ -36,6 +39,7 @@ def main() -> int:
     args = parse_args()
     logging.basicConfig(level=logging.WARNING, format="measure_nano: %(message)s")
     try:
+        earlier = read_numbers(args.compare) if args.compare else None
         candidate = Model(args.model, overrides=tuple(args.set))
         choice = {"only": args.only, "limit": args.limit, "device": args.device}
         numbers = measure(candidate, args.shared, **choice)
@@ -45,6 +49,8 @@ def main() -> int:
         print(f"measure_nano: error: {error}", file=sys.stderr)
         return 2
     print(table(numbers))
+    if earlier is not None:
+        print(f"\nCompared with {args.compare}:\n\n{compare(earlier, numbers)}")
     return 0
 
 

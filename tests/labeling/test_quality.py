@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -6,7 +8,9 @@ from PIL import Image
 from labeling.quality import (
     IGNORE,
     HeldOut,
+    add_ratio,
     commonest_label,
+    measure_pixels,
     measure_proposals,
     score_labels,
     table,
@@ -77,10 +81,32 @@ def test_recall_counts_instances_but_no_crowds(held_out, photo):
     assert found["knows"]["AR@100"] == pytest.approx(50)
 
 
+def test_pixels_of_seen_and_unseen_names(held_out, photo):
+    class Knows:
+        def segment(self, _, names):
+            labels = truth_labels(photo, names)
+            return SimpleNamespace(labels=np.where(labels == names.index("tie"), 0, labels))
+
+    split = HeldOut(held_out.photos, NAMES, held_out.images, unseen=frozenset({"tie"}))
+    found = measure_pixels(Knows(), split)
+    assert found["model"]["seen_mIoU"] == pytest.approx(80)
+    assert found["model"]["unseen_mIoU"] == found["model"]["hIoU"] == 0
+    assert "seen_mIoU" not in measure_pixels(Knows(), held_out)["model"]
+
+
+@pytest.mark.parametrize(("baseline", "ratio"), [(8, 1.5), (0, None), (float("nan"), None)])
+def test_the_recall_is_compared_with_the_baselines(baseline, ratio):
+    recall = {"AR@100": 12.0}
+    add_ratio(recall, {"AR@100": baseline})
+    assert recall.get("AR@100_ratio") == ratio
+
+
 def test_the_held_out_photos(shared):
     held_out = HeldOut.load(shared)
     assert len(held_out.photos) == 80
     assert len(held_out.names) == 80
+    assert len(held_out.unseen) == 15
+    assert held_out.unseen < set(held_out.names)
     assert sum(not one.crowd for photo in held_out.photos for one in photo.instances) == 847
     with pytest.raises(FileNotFoundError, match="holds data/"):
         HeldOut.load(shared / "data")

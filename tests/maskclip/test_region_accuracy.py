@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskclip.region_accuracy import classify_masks, region_accuracy
+from maskclip.region_accuracy import classify_masks, region_accuracy, top_k
 from maskclip.segmentor import Segmentor
 from proposal.proposals import Proposals
 
@@ -30,6 +30,18 @@ def test_few_regions(count):
 def test_counts_must_fit():
     with pytest.raises(ValueError, match="N names said"):
         region_accuracy(np.zeros(2), np.zeros(3), NAMES)
+
+
+@pytest.mark.parametrize(("k", "percent"), [(1, 100 / 3), (2, 200 / 3), (9, 100)])
+def test_the_true_name_may_be_among_the_best(k, percent):
+    logits = np.array([[3, 2, 1], [3, 2, 1], [3, 2, 1]])
+    assert top_k(logits, [0, 1, 2], k) == pytest.approx(percent)
+
+
+def test_top_k_without_regions_or_with_other_counts():
+    assert top_k(np.zeros((0, 3)), [], 5) == 0
+    with pytest.raises(ValueError, match=r"\(N, C\) logits"):
+        top_k(np.zeros((2, 3)), [0], 5)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ def call(monkeypatch, *args) -> int:
 def test_one_photo_from_model_to_table(tiny_checkpoint, shared, tmp_path, monkeypatch, capsys):
     output = tmp_path / "deep" / "quality.json"
     args = ["--model", tiny_checkpoint, "--shared", shared, "--limit", 1, "--output", output]
-    only = ["--only", "proposals", "regions", "pixels", "voc"]
+    only = ["--only", "proposals", "regions", "pixels", "voc", "msrc", "queries"]
     assert call(monkeypatch, *args, *only) == 0
     numbers = json.loads(output.read_text())
     assert numbers["photos"] == 1
@@ -32,8 +32,25 @@ def test_one_photo_from_model_to_table(tiny_checkpoint, shared, tmp_path, monkey
     assert numbers["regions"]["model"]["regions"] > 0
     assert set(numbers["voc"]) == {"model", "DeepLab teacher"}
     assert 0 <= numbers["proposals"]["model"]["AR@100"] <= 100
+    assert numbers["msrc"]["model"]["photos"] == 1
+    assert numbers["queries"]["model"]["queries"] > 0
     printed = capsys.readouterr().out
     assert "| regions | model | top1" in printed
+    assert "Compared with" not in printed
+
+
+def test_a_measurement_beside_an_earlier_one(
+    tiny_checkpoint, shared, tmp_path, monkeypatch, capsys
+):
+    old, output = tmp_path / "old.json", tmp_path / "quality.json"
+    old.write_text(json.dumps({"regions": {"model": {"top1": 101.0, "mean_per_class": -1.0}}}))
+    args = ["--model", tiny_checkpoint, "--shared", shared, "--limit", 1, "--output", output]
+    assert call(monkeypatch, *args, "--only", "regions", "--compare", old) == 0
+    printed = capsys.readouterr().out
+    assert "| regions mean_per_class | -1.00 |" in printed
+    assert "1 of 2 numbers are better." in printed
+    assert call(monkeypatch, *args, "--compare", tmp_path / "none.json") == 2
+    assert "there is no file of measurements" in capsys.readouterr().err
 
 
 def test_what_cannot_be_measured_is_said_in_one_sentence(tmp_path, monkeypatch, capsys):
