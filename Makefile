@@ -10,7 +10,7 @@ PROPOSAL := $(RUN) tools/train_net.py --stage proposal
 NANO   := segmentor.objectness_power=0.5 segmentor.min_objectness=0.05 segmentor.background=threshold:0.2
 UNSEEN := configs/vocabularies/coco_unseen_words.txt
 
-.PHONY: setup demo test test-slow lint bench nano twin
+.PHONY: setup demo test test-slow lint bench nano ablation twin
 
 setup: $(TOOLED)
 
@@ -76,3 +76,7 @@ twin: $(READY)
 	  --set data.leave_out_nouns=$(UNSEEN)
 	$(RUN) tools/measure_nano.py --model runs/twin_2 --shared ../shared --only regions \
 	  --output runs/twin.quality.json
+
+# The paper's ablation in small (docs/ablation.md), on one core; goes on where it was stopped.
+ablation: $(READY)
+	$(RUN) tools/ablation.py --config configs/ablation.yaml --report docs/ablation.md

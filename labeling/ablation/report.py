@@ -40,13 +40,13 @@ def markdown(results: Results, spent: Spent, pairs: dict[str, dict[str, int]]) -
     """The whole report."""
     recipe = results.recipe
     parts = ["# The ablation in small", recipe.intro.strip(), _state(results, spent)]
+    if results.measured and not results.has("fused"):
+        parts.append(MUTE.format(proposer=recipe.proposer))
     if counted := _count(pairs):
         parts.append(counted)
     for table in recipe.tables:
         parts += [f"## {table.title}", *([table.text.strip()] if table.text else [])]
         parts.append(_table(table, results))
-        if results.measured and not all(results.has(each) for each in table.columns):
-            parts.append(MUTE.format(proposer=recipe.proposer))
     if recipe.paper:
         parts += ["## Against the paper", _comparison(results)]
     if recipe.notes:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from labeling.ablation.recipe import Direction
 from labeling.ablation.results import Results, Spread
 
-VALUE_NAMES = {"clip": "CLIP alone", "fused": "fused", "stage1": "stage 1 alone"}
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -32,7 +30,7 @@ def judge(direction: Direction, results: Results) -> Verdict:
     deviation = _deviation(better, worse)
     told = f"{difference:+.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
     return Verdict(
-        direction.what, paper, f"{better} > {worse}", told, _decide(difference, deviation)
+        direction.what, paper, f"{better} against {worse}", told, _decide(difference, deviation)
     )
 
 
@@ -59,4 +57,4 @@ def _why_not(direction: Direction, results: Results) -> str:
 
 
 def _numbers(paper: tuple[float, ...]) -> str:
-    return " > ".join(f"{number:g}" for number in paper) or "direction only"
+    return " against ".join(f"{number:g}" for number in paper) or "direction only"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from maskclip.adaptation.config import PairSource
 from maskclip.adaptation.sources import read_source
 from maskclip.pairs import decode_mask
+from maskclip.unseen_words import fold_noun
 
 logger = logging.getLogger(__name__)
 HOLD_OUT_STEPS = 10_000  # photos are told apart by a hash of their id modulo this
@@ -116,7 +117,7 @@ def read_table(
 ) -> PairTable:
     """The pairs of all sources; those of a share of the photos are marked, or alone there.
 
-    Pairs whose nouns are to be left out are not there; their regions stay, nameless, so that
+    Pairs whose nouns (as ``fold_noun`` has them) are to be left out are not there; their regions stay, nameless, so that
     what is cached of regions serves trainings with and without these nouns.
 
     Raises:
@@ -136,7 +137,7 @@ def read_table(
     source = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     first, region = _distinct_regions(pairs, source)
     regions = pairs.take(pa.array(first)).combine_chunks()
-    wanted = [noun.casefold() not in leave_out for noun in pairs["noun"].to_pylist()]
+    wanted = [fold_noun(noun) not in leave_out for noun in pairs["noun"].to_pylist()]
     pairs, region = pairs.filter(pa.array(wanted)), region[wanted]
     if not len(pairs):
         raise ValueError("data.leave_out_nouns leaves no pair: name fewer nouns, or other sources")
@@ -152,19 +153,6 @@ def read_table(
         roots=tuple(root for _, root in opened),
         held_out=_held_out(pairs, hold_out),
     )
-
-
-def read_nouns(path: str | Path) -> frozenset[str]:
-    """The casefolded lines of a text file, without empty ones and those that begin with #.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no list of nouns {path}: give a text file, one a line")
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    words = (line.strip() for line in lines)
-    return frozenset(word.casefold() for word in words if word and not word.startswith("#"))
 
 
 def _with_large_masks(pairs: pa.Table) -> pa.Table:

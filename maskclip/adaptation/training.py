@@ -19,7 +19,7 @@ from maskclip.adaptation.config import MAY_CHANGE, AdaptConfig
 from maskclip.adaptation.context import load_context
 from maskclip.adaptation.features import load_bank
 from maskclip.adaptation.hooks import NoteScale
-from maskclip.adaptation.pair_table import PairTable, read_nouns, read_table
+from maskclip.adaptation.pair_table import PairTable, read_table
 from maskclip.adaptation.parameters import build_optimizer, schedule_factor
 from maskclip.adaptation.parts import FIRST_PART, first_of_two, refuse_used, second_of_two
 from maskclip.adaptation.region_crops import RegionCrops
@@ -30,6 +30,7 @@ from maskclip.clip import MaskClip
 from maskclip.clip_folder import save_clip
 from maskclip.json_file import write_json
 from maskclip.text_files import write_clip_config
+from maskclip.unseen_words import read_left_out
 from proposal.configuration import config_to_dict
 from proposal.training_processes import own_device
 from proposal.training_record import make_record
@@ -127,7 +128,8 @@ def _train(config: AdaptConfig, output: Path, init: str | Path | None, resume: b
     """One part of a training: the same weights learn from its first step to its last."""
     started = time.monotonic()
     torch.manual_seed(config.train.seed)
-    leave_out = read_nouns(config.data.leave_out_nouns) if config.data.leave_out_nouns else ()
+    unwanted = config.data.leave_out_nouns
+    leave_out = read_left_out(unwanted) if unwanted else frozenset()
     table = read_table(config.data.sources, hold_out=config.data.hold_out, leave_out=leave_out)
     config = _settled(config, table)
     measure = make_measure(config, table.exclusive_nouns())

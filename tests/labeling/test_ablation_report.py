@@ -46,7 +46,11 @@ def test_a_spread_is_the_mean_with_the_samples_deviation():
 )
 def test_a_direction_holds_if_the_difference_exceeds_its_deviation(mious, difference, verdict):
     found = judge(ABOVE, results(mious))
-    assert (found.paper, found.difference, found.verdict) == ("28.8 > 21.8", difference, verdict)
+    assert (found.paper, found.difference, found.verdict) == (
+        "28.8 against 21.8",
+        difference,
+        verdict,
+    )
 
 
 def test_stages_are_compared_only_where_stage_1_can_name():

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from maskclip.adaptation.config import PairSource
-from maskclip.adaptation.pair_table import is_held_out, read_nouns, read_table
+from maskclip.adaptation.pair_table import is_held_out, read_table
 from maskclip.pairs import Pair, write_pairs_folder
+from maskclip.unseen_words import read_left_out
 
 
 @pytest.fixture
@@ -86,12 +87,10 @@ def test_nouns_may_be_left_out(colour_pairs, tmp_path):
     words.write_text("# colours\n\nRed\n")
     sources = [PairSource(str(colour_pairs))]
     everything = read_table(sources)
-    table = read_table(sources, leave_out=read_nouns(words))
+    table = read_table(sources, leave_out=read_left_out(words))
     assert table.nouns == ("blue",) and len(table) == 4
     assert len(table.regions) == 8 and table.fingerprint(0) == everything.fingerprint(0)
     assert {int(table.pair_region[i]) % 2 for i in range(4)} == {1}
     words.write_text("red\nblue\n")
     with pytest.raises(ValueError, match="leaves no pair"):
-        read_table(sources, leave_out=read_nouns(words))
-    with pytest.raises(FileNotFoundError, match="there is no list of nouns"):
-        read_nouns(tmp_path / "none.txt")
+        read_table(sources, leave_out=read_left_out(words))
