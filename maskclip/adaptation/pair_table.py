@@ -117,8 +117,8 @@ def read_table(
 ) -> PairTable:
     """The pairs of all sources; those of a share of the photos are marked, or alone there.
 
-    Pairs whose nouns (as ``fold_noun`` has them) are to be left out are not there; their regions stay, nameless, so that
-    what is cached of regions serves trainings with and without these nouns.
+    Pairs whose nouns (as ``fold_noun`` has them) are to be left out are not there; their regions
+    stay, nameless, so that what is cached of regions serves trainings with and without them.
 
     Raises:
         ValueError: there are no sources, or none has a pair.
