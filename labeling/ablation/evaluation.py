@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from labeling.ablation.region_features import FeatureCache
-from labeling.quality import IGNORE, HeldOut, truth_labels
+from labeling.held_out import IGNORE, HeldOut, truth_labels
 from maskclip.annotations import AnnotatedPhoto
 from maskclip.assemble import assemble, weigh_masks
 from maskclip.clip import MaskClip

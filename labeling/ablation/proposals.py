@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labeling.quality import HeldOut
+from labeling.held_out import HeldOut
 from maskclip.checkpoint import load_proposer
 from maskclip.checkpoint_source import find_checkpoint, is_checkpoint
 from proposal.proposals import Proposals

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from labeling.ablation.proposals import ProposalCache
 from labeling.ablation.recipe import digest
-from labeling.quality import HeldOut
+from labeling.held_out import HeldOut
 from maskclip.adaptation.features import fingerprint_trunk, spread_cells
 from maskclip.annotations import AnnotatedPhoto
 from maskclip.clip import MaskClip

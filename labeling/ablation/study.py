@@ -18,8 +18,8 @@ from labeling.ablation.region_features import FeatureCache
 from labeling.ablation.report import write_report
 from labeling.ablation.results import Results
 from labeling.ablation.self_labelled import caption_entries, keep_first, label_all
+from labeling.held_out import HeldOut
 from labeling.prepare import Preparation
-from labeling.quality import HeldOut
 from labeling.shards import pinned_threads
 from maskclip.adaptation.sources import fingerprint_sources
 from maskclip.adaptation.training import REPORT, train

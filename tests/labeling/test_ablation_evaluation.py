@@ -10,7 +10,7 @@ from PIL import Image
 from labeling.ablation.evaluation import Evaluation, Protocol
 from labeling.ablation.proposals import ProposalCache, best_proposals, fingerprint_proposer
 from labeling.ablation.region_features import FeatureCache
-from labeling.quality import HeldOut, score_labels
+from labeling.held_out import HeldOut, score_labels
 from maskclip.annotations import AnnotatedPhoto, Instance
 from maskclip.clip_models import build_clip, nano_config
 from maskclip.region_accuracy import RegionAccuracy, classify_masks, region_accuracy
