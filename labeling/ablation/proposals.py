@@ -12,6 +12,7 @@ import torch
 from labeling.held_out import HeldOut
 from maskclip.checkpoint import load_proposer
 from maskclip.checkpoint_source import find_checkpoint, is_checkpoint
+from proposal.checkpoint_files import CONFIG_NAME, WEIGHTS_NAME
 from proposal.proposals import Proposals
 from proposal.whole_file import open_whole
 
@@ -75,9 +76,8 @@ def fingerprint_proposer(spec: str) -> str:
     if not is_checkpoint(spec):
         return spec.replace("/", "_").replace(":", "_")
     digest = hashlib.sha256()
-    for path in sorted(find_checkpoint(spec).glob("*")):
-        if path.suffix in (".json", ".safetensors"):
-            digest.update(path.name.encode() + path.read_bytes())
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        digest.update((find_checkpoint(spec) / name).read_bytes())
     return digest.hexdigest()[:10]
 
 
