@@ -7,7 +7,7 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 OUTPUT ?= output
 CLIP   := $(RUN) tools/train_net.py --stage clip
 PROPOSAL := $(RUN) tools/train_net.py --stage proposal
-NANO   := segmentor.objectness_power=0.5 segmentor.min_objectness=0.05 segmentor.background=threshold:0.2
+NANO   := segmentor.fusion_weight=0.8 segmentor.objectness_power=0.5 segmentor.min_objectness=0.05 segmentor.background=threshold:0.2
 UNSEEN := configs/vocabularies/coco_unseen_words.txt
 
 .PHONY: setup demo test test-slow lint bench nano ablation twin
@@ -59,11 +59,13 @@ nano: $(READY)
 	$(PROPOSAL) --config configs/proposal_nano.yaml --output runs/proposal_nano --resume
 	$(PROPOSAL) --config configs/proposal_nano_2_more.yaml \
 	  --init runs/proposal_nano --output runs/proposal_nano_2 --resume
+	$(PROPOSAL) --config configs/proposal_nano_3_names.yaml \
+	  --init runs/proposal_nano_2 --output runs/proposal_nano_3 --resume
 	$(CLIP) --config configs/clip_nano_1_names.yaml --output runs/clip_nano_1 --resume
 	$(CLIP) --config configs/clip_nano_2_regions.yaml \
 	  --init runs/clip_nano_1 --output runs/clip_nano_2 --resume
 	rm -rf runs/nano
-	$(RUN) tools/convert_checkpoint.py --from parts --proposal runs/proposal_nano_2 \
+	$(RUN) tools/convert_checkpoint.py --from parts --proposal runs/proposal_nano_3 \
 	  --clip runs/clip_nano_2 --name nano --half --output runs/nano --set $(NANO)
 	$(RUN) tools/measure_nano.py --model runs/nano --shared ../shared --output runs/nano.quality.json
 	@echo "The model is in runs/nano; copy it to maskclip/weights/nano to package it."
