@@ -128,8 +128,8 @@ def _comparison(results: Results) -> str:
     lines = [
         f"Of {len(verdicts)} directions: {told}.",
         "",
-        _line(["the paper finds", "paper", "here", "difference here", "verdict"]),
-        "|---|---|---|---:|---|",
+        _line(["the paper finds", "paper", "here", "difference here", "beside it", "verdict"]),
+        "|---|---|---|---:|---|---|",
     ]
     lines += [_line(list(asdict(one).values())) for one in verdicts]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ class Verdict:
     paper: str
     here: str
     difference: str
+    beside: str  # where end to end is compared: the differences of CLIP alone and on true masks
     verdict: str  # agrees | disagrees | undecided | not measured
 
 
@@ -25,13 +26,28 @@ def judge(direction: Direction, results: Results) -> Verdict:
     worse = results.spread(direction.worse, direction.worse_value)
     paper = _numbers(direction.paper)
     if better is None or worse is None:
-        return Verdict(direction.what, paper, "–", "–", _why_not(direction, results))
-    difference = better.mean - worse.mean
-    deviation = _deviation(better, worse)
+        return Verdict(direction.what, paper, "–", "–", "–", _why_not(direction, results))
+    difference, deviation = _difference(better, worse)
     told = f"{difference:+.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
     return Verdict(
-        direction.what, paper, f"{better} against {worse}", told, _decide(difference, deviation)
+        direction.what,
+        paper,
+        f"{better} against {worse}",
+        told,
+        _beside(direction, results),
+        _decide(difference, deviation),
     )
+
+
+def _beside(direction: Direction, results: Results) -> str:
+    if (direction.better_value, direction.worse_value) != ("mIoU", "mIoU"):
+        return "–"
+    told = []
+    for number, name in (("clip", "CLIP alone"), ("top1", "top-1")):
+        better, worse = (results.spread(run, number) for run in (direction.better, direction.worse))
+        if better and worse and results.real("mIoU") != number:
+            told.append(f"{name} {_difference(better, worse)[0]:+.1f}")
+    return ", ".join(told) or "–"
 
 
 def _decide(difference: float, deviation: float | None) -> str:
@@ -42,10 +58,10 @@ def _decide(difference: float, deviation: float | None) -> str:
     return "agrees" if difference > 0 else "**disagrees**"
 
 
-def _deviation(better: Spread, worse: Spread) -> float | None:
-    """Of the difference of two independent numbers; none if neither has one."""
+def _difference(better: Spread, worse: Spread) -> tuple[float, float | None]:
+    """-> of two independent numbers, and its deviation; none if neither has one."""
     own = [one.deviation for one in (better, worse) if one.deviation is not None]
-    return sum(each**2 for each in own) ** 0.5 if own else None
+    return better.mean - worse.mean, sum(each**2 for each in own) ** 0.5 if own else None
 
 
 def _why_not(direction: Direction, results: Results) -> str:
