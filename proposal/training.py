@@ -16,14 +16,8 @@ from proposal.backbone_weights import load_trunk
 from proposal.checkpoint_files import load_strictly
 from proposal.configuration import config_to_dict
 from proposal.criterion import Criterion
-from proposal.data.sources import (
-    DataConfig,
-    Source,
-    expand,
-    fingerprint_data,
-    open_sources,
-    training_names,
-)
+from proposal.data.source_config import DataConfig, expand
+from proposal.data.sources import Source, fingerprint_data, open_sources, training_names
 from proposal.data.stream import CropStream, stack
 from proposal.evaluation import open_judge
 from proposal.maskformer import MaskFormer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from proposal.criterion import CriterionConfig
-from proposal.data.sources import DataConfig
+from proposal.data.source_config import DataConfig
 from proposal.maskformer import MaskFormerConfig
 from proposal.training_run import LoopConfig
 

@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 from proposal.criterion import Counts
 from proposal.data.augment import Crop, augment, paste
 from proposal.data.photo import IGNORED, Photo
-from proposal.data.sources import DataConfig, Source
+from proposal.data.source_config import DataConfig
+from proposal.data.sources import Source
 from proposal.matcher import Target
 
 UNBOUNDED = 1 << 30  # a short side that shrinks nothing

@@ -16,7 +16,7 @@ from maskclip.joining import join_parts
 from maskclip.proposal_names import encode_training_names, train
 from proposal.checkpoint_files import read_config, read_tensors
 from proposal.configuration import load_config
-from proposal.data.sources import SourceConfig
+from proposal.data.source_config import SourceConfig
 from proposal.training_config import ProposalTraining
 
 NAMES = ("red box|scarlet box", "green box", "sky")

@@ -17,14 +17,8 @@ from proposal.data.coco import find_photo, read_named_coco
 from proposal.data.label_maps import read_label_maps
 from proposal.data.panoptic import read_panoptic
 from proposal.data.photo import IGNORED
-from proposal.data.sources import (
-    DataConfig,
-    SourceConfig,
-    fingerprint_data,
-    open_sources,
-    open_validation,
-    training_names,
-)
+from proposal.data.source_config import DataConfig, SourceConfig
+from proposal.data.sources import fingerprint_data, open_sources, open_validation, training_names
 from proposal.data.stream import CropStream, stack
 from proposal.data.vocabulary import labels_of, read_names
 from proposal.matcher import UNNAMED

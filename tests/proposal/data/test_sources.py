@@ -11,13 +11,8 @@ import torch
 from PIL import Image
 
 from proposal.data.regions import free_regions
-from proposal.data.sources import (
-    DataConfig,
-    SourceConfig,
-    expand,
-    open_sources,
-    open_validation,
-)
+from proposal.data.source_config import DataConfig, SourceConfig, expand
+from proposal.data.sources import open_sources, open_validation
 from proposal.data.stream import CropStream, stack
 
 
