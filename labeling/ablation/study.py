@@ -249,5 +249,5 @@ def _count_pairs(folder: Path) -> dict[str, int]:
     if not path.is_file():
         return {}
     summary = json.loads(path.read_text(encoding="utf-8"))
-    # self_label counts nouns as said in "nouns", different ones apart; other folders know these only
+    # self_label writes different nouns apart; of other folders these are all there are
     return {"pairs": summary["pairs"], "nouns": summary.get("unique_nouns", summary["nouns"])}
