@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskclip.crops import crop_regions, widen_boxes
 from maskclip.names import parse_names
 from maskclip.photo_context import PhotoContext
 from maskclip.pixel_prompt import PixelPrompt
@@ -175,6 +176,27 @@ class MaskClip(nn.Module):
         """
         normalised = (crops.to(self.mean) / 255 - self.mean) / self.std
         return normalised.contiguous(memory_format=torch.channels_last)
+
+    def crop(
+        self, image: np.ndarray, masks: Tensor, boxes_xyxy: Tensor, *, compat: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """(H, W, 3) uint8 RGB, (N, h, w) bool, their tight boxes (N, 4) -> what the tower reads.
+
+        Crops (N, 3, S, S) 0-255 and crop_masks (N, S, S) as ``crop_regions`` makes them, with this
+        model's margin, background and interpolation.
+        """
+        config = self.config
+        return crop_regions(
+            image,
+            masks,
+            widen_boxes(boxes_xyxy, config.box_margin, masks.shape[1:]),
+            self.side,
+            self.fill_colour,
+            compat=compat,
+            background=config.background,
+            background_strength=config.background_strength,
+            interpolation=config.interpolation,
+        )
 
     def see(self, image: np.ndarray) -> Tensor | None:
         """(H, W, 3) uint8 RGB -> the photo's map, of which ``context`` is made; none without."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from maskclip.clip import MaskClip
-from maskclip.crops import crop_regions, region_boxes, widen_boxes
+from maskclip.crops import region_boxes
 from maskclip.fuse import name_logits
 
 
@@ -67,16 +67,7 @@ def classify_masks(
     keep, boxes_xyxy = region_boxes(masks, 0.5)
     if not keep.all():
         raise ValueError(f"every mask must have a pixel, got {int((~keep).sum())} empty ones")
-    crops, crop_masks = crop_regions(
-        image,
-        masks,
-        widen_boxes(boxes_xyxy, clip.config.box_margin, masks.shape[1:]),
-        clip.side,
-        clip.fill_colour,
-        background=clip.config.background,
-        background_strength=clip.config.background_strength,
-        interpolation=clip.config.interpolation,
-    )
+    crops, crop_masks = clip.crop(image, masks, boxes_xyxy)
     context = clip.context(clip.see(image), masks)
     embeddings = clip.encode_regions(crops, crop_masks, context)  # (N, D)
     text_embeddings, owner = clip.encode_names(names)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from maskclip.clip import MaskClip
-from maskclip.crops import crop_regions, region_boxes, widen_boxes
+from maskclip.crops import region_boxes
 from maskclip.fuse import clip_alone, fuse, name_logits, proposal_probs
 from maskclip.segmentor_config import SegmentorConfig
 from maskclip.stopwatch import Stopwatch
@@ -81,8 +81,6 @@ class RegionNamer:
         """(H, W, 3), Q proposals -> keep (Q,) bool, unit-length embeddings (N, D) of those kept."""
         clip, device = self.clip, self.clip.device
         keep, boxes_xyxy = region_boxes(proposals.mask_probs, self.config.mask_threshold)
-        size_hw = proposals.mask_probs.shape[1:]
-        boxes_xyxy = widen_boxes(boxes_xyxy, clip.config.box_margin, size_hw)
         kept = keep.nonzero()[:, 0]
         seen = clip.see(photo) if len(kept) else None
         watch.lap("clip")
@@ -90,17 +88,8 @@ class RegionNamer:
         for first in range(0, len(kept), REGIONS_AT_ONCE):
             some = slice(first, first + REGIONS_AT_ONCE)
             masks = proposals.mask_probs[kept[some]] > self.config.mask_threshold
-            crops, crop_masks = crop_regions(
-                photo,
-                masks,
-                boxes_xyxy[some],
-                clip.side,
-                clip.fill_colour,
-                compat=self.config.compat,
-                background=clip.config.background,
-                background_strength=clip.config.background_strength,
-                interpolation=clip.config.interpolation,
-            )
+            compat = self.config.compat
+            crops, crop_masks = clip.crop(photo, masks, boxes_xyxy[some], compat=compat)
             watch.lap("crop")
             context, batch_size = clip.context(seen, masks), self.config.clip_batch_size
             embeddings.append(

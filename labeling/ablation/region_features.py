@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from labeling.ablation.proposals import ProposalCache
 from labeling.ablation.recipe import digest
 from labeling.held_out import HeldOut
-from maskclip.adaptation.features import fingerprint_trunk, spread_cells
+from maskclip.adaptation.features import cells_inside, fingerprint_trunk, spread_cells
 from maskclip.annotations import AnnotatedPhoto
 from maskclip.clip import MaskClip
-from maskclip.crops import crop_regions, region_boxes, widen_boxes
+from maskclip.crops import region_boxes
 from proposal.whole_file import open_whole
 
 AT_ONCE = 64  # regions in one forward
@@ -84,25 +84,14 @@ class FeatureCache:
         """(H, W, 3) uint8 RGB, (Q, h, w) bool."""
         clip, tower = self.clip, self.clip.tower
         keep, boxes_xyxy = region_boxes(masks, self.mask_threshold)
-        boxes_xyxy = widen_boxes(boxes_xyxy, clip.config.box_margin, masks.shape[1:])
         masks = masks[keep]
         grid = tower.tokens.grid
         features, inside = [], [torch.zeros(0, *grid, dtype=torch.bool)]
         for start in range(0, max(len(masks), 1), AT_ONCE):
             some = slice(start, start + AT_ONCE)
-            crops, crop_masks = crop_regions(
-                image,
-                masks[some],
-                boxes_xyxy[some],
-                clip.side,
-                clip.fill_colour,
-                background=clip.config.background,
-                background_strength=clip.config.background_strength,
-                interpolation=clip.config.interpolation,
-            )
+            crops, crop_masks = clip.crop(image, masks[some], boxes_xyxy[some])
             features.append(tower.trunk_features(clip.normalise(crops)))
-            cells = F.adaptive_max_pool2d(crop_masks[:, None].float(), grid)[:, 0] > 0
-            inside.append(cells)
+            inside.append(cells_inside(crop_masks, grid))
         return RegionFeatures(keep, torch.cat(features), torch.cat(inside))
 
     def _write(self, path: Path, found: RegionFeatures) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from maskclip.adaptation.features import fingerprint_weights
 from maskclip.adaptation.pair_table import PairTable
 from maskclip.clip import MaskClip
 from maskclip.images import load_image
+from proposal.whole_file import open_whole
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def load_context(table: PairTable, clip: MaskClip, cache: str = "") -> ContextBa
     if clip.photo_context is None:
         return None
     kept = []
-    trunk_sha256 = _fingerprint(clip)
+    trunk_sha256 = fingerprint_weights(clip.photo_context)
     for source in range(len(table.sources)):
         own = np.flatnonzero(table.region_source == source)
         key = hashlib.sha256(json.dumps([table.fingerprint(source), trunk_sha256]).encode())
@@ -54,10 +55,8 @@ def load_context(table: PairTable, clip: MaskClip, cache: str = "") -> ContextBa
         kept.append(found)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_suffix(f".{os.getpid()}.part")
-            with draft.open("wb") as file:
+            with open_whole(path) as file:
                 np.save(file, found)
-            draft.replace(path)
     places = np.concatenate([np.flatnonzero(table.region_source == s) for s in range(len(kept))])
     context = np.concatenate(kept)
     everything = np.empty_like(context)
@@ -79,11 +78,3 @@ def _compute(table: PairTable, regions: NDArray[np.int64], clip: MaskClip) -> ND
     if not found:
         return np.zeros((0, *clip.photo_context.shape), dtype=np.float16)
     return torch.stack(found).numpy()
-
-
-def _fingerprint(clip: MaskClip) -> str:
-    digest = hashlib.sha256()
-    for name, value in clip.photo_context.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -75,9 +75,14 @@ def load_bank(crops: RegionCrops, clip: MaskClip, seed: int) -> FeatureBank:
 
 
 def fingerprint_trunk(clip: MaskClip) -> str:
-    """SHA-256 of the trunk's weights."""
+    """SHA-256 of the weights of a hybrid's trunk."""
+    return fingerprint_weights(clip.tower.visual.trunk.patch_embed.backbone)
+
+
+def fingerprint_weights(module: nn.Module) -> str:
+    """SHA-256 of a module's weights and their names."""
     digest = hashlib.sha256()
-    for name, value in clip.tower.visual.trunk.patch_embed.backbone.state_dict().items():
+    for name, value in module.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -129,13 +134,13 @@ def _compute(
             out = clip.tower.trunk_features(clip.normalise(cut.to(clip.device)))
             rows = slice(start, start + len(some))
             features[rows, view] = out.half().cpu().numpy()
-            inside[rows, view] = _cells(masks, grid)
+            inside[rows, view] = cells_inside(masks, grid).numpy()
     features.flush()
     inside.flush()
     for draft, path in zip(drafts, paths, strict=True):
         draft.replace(path)
 
 
-def _cells(crop_masks: Tensor, grid: tuple[int, int]) -> NDArray[np.bool_]:
-    """(N, S, S) -> (N, h, w): cells with any pixel of the mask."""
-    return (F.adaptive_max_pool2d(crop_masks[:, None].float(), grid)[:, 0] > 0).numpy()
+def cells_inside(crop_masks: Tensor, grid: tuple[int, int]) -> Tensor:
+    """(N, S, S) bool -> (N, h, w) bool: cells with any pixel of the mask."""
+    return F.adaptive_max_pool2d(crop_masks[:, None].float(), grid)[:, 0] > 0
