@@ -7,6 +7,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Preparation:
                 {},
                 lambda path=instances: coco_pairs(path, self.held_out),
             )
-        index = self._index()
+        index = self._index
         train = [row for row in index if row["split"] == "train"]
         subsets = {
             "pretrain_whole": [row for row in train if "mask" not in row],
@@ -126,6 +127,7 @@ class Preparation:
     def _may_teach(self, key: str) -> bool:
         return key not in self.held_out
 
+    @cached_property
     def _index(self) -> list[dict]:
         """The rows of ``pretrain`` that may be used."""
         leave_out = () if self.config.research_only else RESEARCH_ONLY
@@ -134,7 +136,7 @@ class Preparation:
     def _masked(self) -> dict[str, list[dict]]:
         """The training rows of each set of ``pretrain`` whose photos have masks all over."""
         sources = MASKED_SOURCES + (RESEARCH_ONLY if self.config.research_only else ())
-        train = [row for row in self._index() if row["split"] == "train"]
+        train = [row for row in self._index if row["split"] == "train"]
         return {source: [row for row in train if row["source"] == source] for source in sources}
 
     def _settings(self, *names: str) -> dict[str, Any]:

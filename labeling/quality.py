@@ -33,16 +33,13 @@ import numpy as np
 import torch
 
 from labeling.held_out import (
-    IGNORE,
     HeldOut,
     commonest_label,
     score_labels,
     seen_labels,
-    truth_labels,
 )
 from labeling.mask_scores import MaskScores, measure_regions, score_masks
 from labeling.msrc import MsrcPhotos, measure_msrc
-from labeling.quality_table import table
 from labeling.queries import measure_queries, read_queries
 from labeling.teachers import TeacherDeepLab
 from maskclip.annotations import AnnotatedPhoto
@@ -52,17 +49,6 @@ from maskclip.segmentor import Segmentor
 from proposal.proposals import Proposals, Proposer
 from proposal.recall import Truth, proposal_recall
 
-__all__ = [
-    "IGNORE",
-    "PARTS",
-    "HeldOut",
-    "commonest_label",
-    "measure",
-    "measure_proposals",
-    "score_labels",
-    "table",
-    "truth_labels",
-]
 PARTS = ("proposals", "superpixels", "regions", "pixels", "voc", "msrc", "queries")
 TEACHER = "weights/mobilenetv2_100_voc_deeplab.safetensors"
 

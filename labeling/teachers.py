@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import timm
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskclip.photo_context import LONG_SIDE, deeplab_pixels
+
 RENAMES = Path(__file__).with_name("data") / "teacher_names.json"
-LONG_SIDE = 513  # what the networks were trained with
 IGNORE = 255
 
 
@@ -121,12 +121,8 @@ class TeacherDeepLab(nn.Module):
         Row 0 is other or background; without it the names share the probability among themselves.
         """
         height, width = image.shape[:2]
-        scale = LONG_SIDE / max(height, width)
-        size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-        resized = np.array(Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR))
-        device = next(self.parameters()).device
-        pixels = torch.from_numpy(resized).to(device).permute(2, 0, 1)[None].float()
-        logits = self(pixels / 127.5 - 1)  # (1, 1 + C, h, w)
+        pixels = deeplab_pixels(image, next(self.parameters()).device, LONG_SIDE)
+        logits = self(pixels)  # (1, 1 + C, h, w)
         logits = F.interpolate(logits, (height, width), mode="bilinear", align_corners=True)[0]
         return (logits if others else logits[1:]).softmax(dim=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -51,13 +52,9 @@ class PhotoContext(nn.Module):
     @torch.no_grad()
     def see(self, image: np.ndarray) -> Tensor:
         """(H, W, 3) uint8 RGB -> (F, u, v)."""
-        height, width = image.shape[:2]
-        scale = min(LONG_SIDE / max(height, width), MOST_ENLARGED)
-        size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-        resized = np.array(Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR))
         weight = next(self.parameters())
-        pixels = torch.from_numpy(resized).to(weight.device).permute(2, 0, 1)[None]
-        pixels = (pixels.to(weight.dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        pixels = deeplab_pixels(image, weight.device, LONG_SIDE, MOST_ENLARGED).to(weight.dtype)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         return self.trunk(pixels)[-1][0].float()
 
     def pool(self, seen: Tensor, masks: Tensor) -> Tensor:
@@ -67,6 +64,17 @@ class PhotoContext(nn.Module):
         inside = torch.einsum("fuv,nuv->nf", seen, shares)
         whole = seen.mean(dim=(1, 2)).expand_as(inside)
         return torch.stack([inside, whole], dim=1)
+
+
+def deeplab_pixels(
+    image: np.ndarray, device: torch.device, long_side: int, most_enlarged: float = math.inf
+) -> Tensor:
+    """(H, W, 3) uint8 RGB -> (1, 3, h, w) in [-1, 1], resized, as DeepLab's trunk reads photos."""
+    height, width = image.shape[:2]
+    scale = min(long_side / max(height, width), most_enlarged)
+    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+    resized = np.array(Image.fromarray(image).resize(size_wh, Image.Resampling.BILINEAR))
+    return torch.from_numpy(resized).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 class ContextTokens(nn.Module):

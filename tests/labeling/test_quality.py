@@ -5,17 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from labeling.quality import (
-    IGNORE,
-    HeldOut,
-    add_ratio,
-    commonest_label,
-    measure_pixels,
-    measure_proposals,
-    score_labels,
-    table,
-    truth_labels,
-)
+from labeling.held_out import IGNORE, HeldOut, commonest_label, score_labels, truth_labels
+from labeling.quality import add_ratio, measure_pixels, measure_proposals
+from labeling.quality_table import table
 from maskclip.annotations import AnnotatedPhoto, Instance
 from proposal.proposals import Proposals
 
