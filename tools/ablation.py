@@ -10,7 +10,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import warnings
 from pathlib import Path
+
+warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)  # detectron2's own
 
 try:
     from labeling.ablation.recipe import Recipe
