@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from maskclip.crops import crop_regions, widen_boxes
 from maskclip.names import parse_names
+from maskclip.packages import PACKAGE
 from maskclip.photo_context import PhotoContext
 from maskclip.pixel_prompt import PixelPrompt
 from maskclip.templates import load_templates
@@ -24,7 +26,6 @@ from maskclip.tower import MaskPromptedTower
 BACKGROUNDS = ("mean", "attenuate", "blur", "keep")
 INTERPOLATIONS = ("bicubic", "bilinear")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-PACKAGE = "package:"  # prefix of a text tower that lies in an installed Python package
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,11 @@ class MaskClip(nn.Module):
     def logit_scale(self) -> float:
         """What cosines are multiplied with: the exponential of ``log_logit_scale``."""
         return float(self.log_logit_scale.detach().exp())
+
+    @torch.no_grad()
+    def set_logit_scale(self, scale: float) -> None:
+        """Let cosines be multiplied with ``scale`` (above 0)."""
+        self.log_logit_scale.fill_(math.log(scale))
 
     @property
     def device(self) -> torch.device:

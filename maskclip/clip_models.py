@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
 import logging
 from collections.abc import Callable
@@ -19,10 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from maskclip.clip import PACKAGE, ClipConfig, MaskClip
+from maskclip.clip import ClipConfig, MaskClip
 from maskclip.clip_source import ClipSource, find_clip, tags_of
 from maskclip.clip_weights import PROMPTS, fill_clip, read_clip_weights
 from maskclip.hybrid import is_hybrid, parse_hybrid, register_hybrid
+from maskclip.packages import PACKAGE, resolve_package
 from maskclip.torchscript_weights import is_torchscript
 from proposal.hub import explained
 
@@ -106,28 +106,6 @@ def from_openai_layout(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
-def resolve_package(name: str) -> Path:
-    """``package:<package>/<folder>`` -> that folder inside the installed package.
-
-    Raises:
-        FileNotFoundError: the package or the folder is missing.
-    """
-    package, _, folder = name.removeprefix(PACKAGE).partition("/")
-    spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
-            f"the text tower is in the Python package {package}, which is not installed: "
-            "run make setup"
-        )
-    root = Path(next(iter(spec.submodule_search_locations))).resolve()
-    path = (root / folder).resolve()
-    if not path.is_dir() or not path.is_relative_to(root):
-        raise FileNotFoundError(
-            f"the Python package {package} has no folder {folder}: run make setup"
-        )
-    return path
-
-
 def _from_config(config: ClipConfig) -> MaskClip:
     """A MaskClip with random weights, but for a text tower from a package."""
     settings = _model_settings(config)
@@ -137,6 +115,8 @@ def _from_config(config: ClipConfig) -> MaskClip:
     if not config.text_is_packaged:
         return _wrap(config, _construct(config, settings))
     folder = resolve_package(config.model["text_cfg"]["hf_model_name"])
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not the folder of a text tower: run make setup")
     sha256 = _check_sha256(folder, config.text_sha256)
     settings["text_cfg"]["hf_model_name"] = str(folder)
     model = _construct(config, settings)

