@@ -139,6 +139,8 @@ class TrainConfig:
     grad_checkpointing: bool = False  # of the tower's blocks: less memory, a third more time
     precision: str = "float32"  # or bfloat16, float16: the tower in mixed precision
     label_smoothing: float = 0.0
+    # What cosines are multiplied with in the loss, held there; 0 = the CLIP's own, which is learned
+    logit_scale: float = 0.0
     synonym_cosine: float = 0.9  # nouns whose texts are closer are not each other's negatives
     mask_dropout: float = 0.0  # share of crops shown without mask prompts
     context_dropout: float = 0.0  # share of crops shown without what is seen of their photos
@@ -161,6 +163,10 @@ class TrainConfig:
                     f"train.{field_name} must be one of {', '.join(known)}, got {value!r}"
                 )
         self.loop()  # checks what it shares with the other stage
+        if self.logit_scale and not 1 <= self.logit_scale <= 100:
+            raise ValueError(
+                f"train.logit_scale must be 0 (learned) or in [1, 100], got {self.logit_scale}"
+            )
         lowest = {"batch_size": 1, "accumulate": 1}
         for name in ("steps", "epochs", "prompt_steps", "workers", *lowest):
             least, value = lowest.get(name, 0), getattr(self, name)

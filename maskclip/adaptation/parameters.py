@@ -47,7 +47,7 @@ def build_optimizer(clip: MaskClip, config: TrainConfig) -> AdamW:
 
 def _is_trained(name: str, config: TrainConfig) -> bool:
     if name == "log_logit_scale":
-        return True
+        return not config.logit_scale
     if name in PROMPTS:
         return config.mode != "ft"
     if config.mode == "mpt" or not name.startswith("tower."):

@@ -134,6 +134,8 @@ def _train(config: AdaptConfig, output: Path, init: str | Path | None, resume: b
     config = _settled(config, table)
     measure = make_measure(config, table.exclusive_nouns())
     clip = start_clip(config.clip, init, own_device())
+    if config.train.logit_scale:
+        clip.set_logit_scale(config.train.logit_scale)
     if config.train.grad_checkpointing:
         clip.tower.set_grad_checkpointing()
     learner = _learner(clip, table, config)

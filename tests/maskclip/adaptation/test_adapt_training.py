@@ -77,6 +77,13 @@ def test_the_scale_stays_below_100(colour_pairs, start, config_for, tmp_path):
     assert 1 - 1e-5 <= load_clip(str(tmp_path / "run")).logit_scale <= 100.01
 
 
+def test_a_scale_that_is_set_stays_as_it_is(colour_pairs, start, config_for, tmp_path):
+    config = config_for(colour_pairs, steps=3, learning_rate=1.0)
+    config = replace(config, train=replace(config.train, logit_scale=12.5))
+    train(config, tmp_path / "run", init=start)
+    assert load_clip(str(tmp_path / "run")).logit_scale == pytest.approx(12.5)
+
+
 def test_a_hybrid_learns_from_cached_features(colour_pairs, shared, tmp_path):
     trunk = shared / "weights" / "mobilenetv2_100_imagenet1k.safetensors"
     config = AdaptConfig(
@@ -105,6 +112,10 @@ def test_a_hybrid_learns_from_cached_features(colour_pairs, shared, tmp_path):
         (lambda: TrainConfig(loss="hinge"), "multi_positive, infonce, vocabulary"),
         (lambda: TrainConfig(steps=-1), "0 or more"),
         (lambda: start_clip(TowerConfig(), None), "--init"),
+        (
+            lambda: TrainConfig(logit_scale=101),
+            r"train.logit_scale must be 0 .* \[1, 100\], got 101",
+        ),
         (lambda: TrainConfig(accumulate=0), "train.accumulate must be 1 or more"),
         (lambda: TrainConfig(precision="int8"), "float32, bfloat16, float16"),
         (lambda: AdaptConfig(train=TrainConfig(mode="ft_mpt")), "set clip.prompt_depth"),
