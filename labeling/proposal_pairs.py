@@ -1,0 +1,119 @@
+"""Pairs of a model's own proposals with the names that label maps give them.
+
+What is cropped later are proposals: parts of things, things with a rim of background, several at
+once. A CLIP that is taught on true masks alone has never seen any of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from labeling.named_folder import UNLABELLED
+from labeling.pretrain import read_mask
+from maskclip.images import load_image
+from maskclip.names import read_class_file
+from maskclip.pairs import Pair, write_pairs_folder
+from maskclip.regions import mask_at_size
+from maskclip.segmentor import Segmentor
+from proposal.duplicates import distinct_masks
+
+
+@dataclass(frozen=True)
+class NamingConfig:
+    """Which proposals get a name.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    min_purity: float = 0.7  # share of the mask's pixels that have the name
+    min_objectness: float = 0.05
+    min_area: float = 0.001  # of the photo
+    duplicate_iou: float = 0.85  # of two proposals that overlap so much the better one is kept
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.min_purity <= 1:  # below, two names could have a claim
+            raise ValueError(f"min_purity must be above 0.5, at most 1, got {self.min_purity}")
+        for name in ("min_objectness", "min_area", "duplicate_iou"):
+            if not 0 <= vars(self)[name] <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {vars(self)[name]}")
+
+
+def name_proposals(
+    segmentor: Segmentor, named: str | Path, output: str | Path, config: NamingConfig
+) -> dict[str, Any]:
+    """A folder of photos with label PNGs (``labeling.named_folder``) -> pairs, and their summary.
+
+    The pairs' ``score`` is the proposal's objectness, their ``probability`` its purity.
+
+    Raises:
+        FileNotFoundError: the folder lacks its names, or a map its photo.
+        ValueError: a map is not of its photo's size.
+    """
+    named = Path(named)
+    if not (named / "names.txt").is_file():
+        raise FileNotFoundError(
+            f"expected a folder with images/, labels/ and names.txt, got {named}"
+        )
+    rows = list(_pairs(segmentor, named, config))
+    return write_pairs_folder(output, rows, images=named / "images", config=asdict(config))
+
+
+def _pairs(segmentor: Segmentor, named: Path, config: NamingConfig) -> Iterator[Pair]:
+    names = read_class_file(named / "names.txt")
+    photos = {path.stem: path for path in (named / "images").iterdir()}
+    for path in tqdm(sorted((named / "labels").glob("*.png")), desc=named.name, unit="photo"):
+        if path.stem not in photos:
+            raise FileNotFoundError(f"{path} has no photo in {named / 'images'}")
+        photo = photos[path.stem]
+        image, labels = load_image(photo), read_mask(path)
+        if labels.shape != image.shape[:2]:
+            raise ValueError(f"{path} must be {image.shape[:2]} like its photo, got {labels.shape}")
+        for proposal, score, mask in _masks(segmentor, image, config):
+            label, purity = purest(mask, labels)
+            if label is not None and purity >= config.min_purity:
+                yield Pair.from_mask(
+                    mask,
+                    image=photo.name,
+                    noun=names[label],
+                    proposal=proposal,
+                    score=score,
+                    probability=purity,
+                )
+
+
+@torch.no_grad()
+def _masks(
+    segmentor: Segmentor, image: np.ndarray, config: NamingConfig
+) -> Iterator[tuple[int, float, np.ndarray]]:
+    """(H, W, 3) uint8 RGB -> index, objectness and (H, W) bool of the proposals that may count."""
+    proposals = segmentor.proposer.propose(image)
+    threshold = segmentor.config.mask_threshold
+    binary: Tensor = proposals.mask_probs > threshold  # (Q, h, w)
+    large = binary.flatten(1).float().mean(dim=1) >= config.min_area
+    wanted = (large & (proposals.scores >= config.min_objectness)).nonzero()[:, 0]
+    kept = wanted[distinct_masks(binary[wanted], proposals.scores[wanted], config.duplicate_iou)]
+    for index in kept.tolist():
+        mask = mask_at_size(proposals.mask_probs[index], threshold, image.shape[:2])
+        if mask.any():
+            yield index, float(proposals.scores[index]), mask
+
+
+def purest(mask: np.ndarray, labels: np.ndarray) -> tuple[int | None, float]:
+    """(H, W) bool with a pixel, (H, W) uint8 map -> the label most pixels have, and their share.
+
+    Pixels without a label count against it; None where no pixel has one.
+    """
+    counts = np.bincount(labels[mask], minlength=UNLABELLED + 1)
+    label = int(counts[:UNLABELLED].argmax())
+    if not counts[label]:
+        return None, 0.0
+    return label, float(counts[label] / counts.sum())
