@@ -7,7 +7,9 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 OUTPUT ?= output
 CLIP   := $(RUN) tools/train_net.py --stage clip
 PROPOSAL := $(RUN) tools/train_net.py --stage proposal
-NANO   := segmentor.fusion_weight=0.8 segmentor.objectness_power=0.5 segmentor.min_objectness=0.05 segmentor.background=threshold:0.2
+NANO   := segmentor.fusion_weight=0.9 segmentor.temperature=20 segmentor.objectness_power=0.5 segmentor.min_objectness=0.05 \
+  segmentor.background=threshold:0.25 clip.background_strength=0.25 clip.box_margin=0.05
+NAMED  := coco coco128 msrc_v2 coco_unlabelled flickr8k_1000
 UNSEEN := configs/vocabularies/coco_unseen_words.txt
 
 .PHONY: setup demo test test-slow lint bench nano ablation twin
@@ -55,12 +57,15 @@ nano twin: export MALLOC_ARENA_MAX = 1
 nano twin: export MALLOC_MMAP_MAX_ = 0
 nano twin: export MALLOC_TRIM_THRESHOLD_ = 100000000000
 nano: $(READY)
+	$(INSTALL) --no-deps --require-hashes --requirement requirements/trunk.txt
 	$(RUN) tools/prepare_nano.py --shared ../shared --output runs/nano_data --coarse --research-only
 	$(PROPOSAL) --config configs/proposal_nano.yaml --output runs/proposal_nano --resume
 	$(PROPOSAL) --config configs/proposal_nano_2_more.yaml \
 	  --init runs/proposal_nano --output runs/proposal_nano_2 --resume
 	$(PROPOSAL) --config configs/proposal_nano_3_names.yaml \
 	  --init runs/proposal_nano_2 --output runs/proposal_nano_3 --resume
+	set -e; for set in $(NAMED); do $(RUN) tools/name_proposals.py --proposer runs/proposal_nano_3 \
+	  --named runs/nano_data/named/$$set --output runs/nano_data/pairs/proposals_$$set; done
 	$(CLIP) --config configs/clip_nano_1_names.yaml --output runs/clip_nano_1 --resume
 	$(CLIP) --config configs/clip_nano_2_regions.yaml \
 	  --init runs/clip_nano_1 --output runs/clip_nano_2 --resume
@@ -70,7 +75,8 @@ nano: $(READY)
 	$(RUN) tools/measure_nano.py --model runs/nano --shared ../shared --output runs/nano.quality.json
 	@echo "The model is in runs/nano; copy it to maskclip/weights/nano to package it."
 
-# The same image tower without 15 of COCO's names, for measuring what it makes of names never seen.
+# The same image tower without 15 of COCO's names, for measuring what it makes of names never seen,
+# after `make nano`, whose data it shares.
 twin: $(READY)
 	$(CLIP) --config configs/clip_nano_1_names.yaml --output runs/twin_1 --resume \
 	  --set data.leave_out_nouns=$(UNSEEN)

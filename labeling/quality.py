@@ -11,7 +11,8 @@ model that was trained without the latter (``configs/vocabularies/coco_unseen_wo
 - *regions*: every ground-truth mask (no crowds) is cropped and classified among COCO's 80 names;
   top-1 and top-5 over all masks, and top-1 averaged over the names that occur (``mean_per_class``);
   the same of masks of seen and of unseen names with their harmonic mean (``h_``); and masks of
-  unseen names given only these names (``unseen_alone_``). Baseline: always the commonest name.
+  unseen names given only these names (``unseen_alone_``); and seen and unseen masks where unseen
+  names get a head start (``calibrated_``). Baseline: always the commonest name.
 - *pixels*: labels of the whole photo among the 80 names, no background. The truth is painted from
   the instances, largest first so that small ones lie on top; crowds and unlabelled pixels are not
   counted. mIoU of all, seen and unseen names. Baseline: always the name that has most pixels.

@@ -17,6 +17,12 @@ ROWS = {  # measurement: the lines of the table, each a title and the numbers th
         "seen masks among all names": ("seen_top1", "seen_mean_per_class"),
         "unseen masks among all names": ("unseen_top1", "unseen_mean_per_class"),
         "harmonic mean of seen and unseen": ("h_top1", "h_mean_per_class"),
+        "seen and unseen, calibrated": (
+            "calibrated_seen_top1",
+            "calibrated_unseen_top1",
+            "calibrated_h_top1",
+            "calibrated_area",
+        ),
         "unseen masks among the unseen names": (
             "unseen_alone_top1",
             "unseen_alone_mean_per_class",
@@ -30,7 +36,10 @@ ROWS = {  # measurement: the lines of the table, each a title and the numbers th
 }
 FACTORS = ("AR@100_ratio",)  # that are no percent
 COUNTS = ("regions", "pixels", "queries", "right_masks", "wrong_masks")
-NOT_COMPARED = (*COUNTS, "photos", "unseen_regions", "chance", "unseen_alone_chance")
+NOT_COMPARED = (
+    *COUNTS,
+    *("photos", "unseen_regions", "chance", "unseen_alone_chance", "calibrated_start"),
+)
 LOWER_IS_BETTER = ("wrong",)
 TIE = 1e-9
 

@@ -101,7 +101,7 @@ def load_parts(
         ValueError: a file is damaged, weights and config do not fit, a setting is unknown.
         OSError: the hub cannot be reached.
     """
-    changes = _split_overrides(overrides)
+    changes = split_overrides(overrides)
     folder = _read_folder(find_checkpoint(source))
     config = config_from_dict(
         SegmentorConfig, folder.config.get("segmentor", {}), f"{folder.where}: segmentor"
@@ -198,8 +198,12 @@ def _read_folder(path: Path) -> _Folder:
     return _Folder(path, config, tensors)
 
 
-def _split_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """``segmentor.a=1`` -> ``a=1`` in the list of its section."""
+def split_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """``segmentor.a=1`` -> ``a=1`` in the list of its section.
+
+    Raises:
+        ValueError: a setting of no section.
+    """
     split: dict[str, list[str]] = {section: [] for section in SECTIONS}
     for override in overrides:
         section, _, rest = override.partition(".")

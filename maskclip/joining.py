@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from maskclip.checkpoint import MASKFORMER, load_clip, load_proposer
+from maskclip.checkpoint import MASKFORMER, load_clip, load_proposer, split_overrides
 from maskclip.checkpoint_source import find_checkpoint, is_checkpoint
 from maskclip.segmentor import Segmentor
 from maskclip.segmentor_config import SegmentorConfig
@@ -17,7 +17,7 @@ from proposal.checkpoint_files import WEIGHTS_NAME, read_config
 from proposal.configuration import override_config
 from proposal.maskformer_proposer import MaskFormerProposer
 
-SECTION = "segmentor."  # what can be set here; the parts bring settings of their own
+SECTION = "segmentor."  # what can be set of a published model; its parts bring their own settings
 
 
 def join_parts(
@@ -32,18 +32,24 @@ def join_parts(
     """Join the proposer of one run with the CLIP of another -> bytes of the weights in ``folder``.
 
     ``proposal`` and ``clip`` are run or checkpoint folders, or what ``load_proposer`` and
-    ``load_clip`` take; ``overrides`` are settings such as ``segmentor.objectness_power=1``.
+    ``load_clip`` take; ``overrides`` are settings such as ``segmentor.objectness_power=1`` or
+    ``clip.box_margin=0.05``.
 
     Raises:
         ValueError: a part is damaged, a setting unknown, or ``folder`` holds files already.
         FileNotFoundError: there is no such run.
     """
     folder = check_folder(folder)
-    config = override_config(SegmentorConfig(), strip_section(overrides))
-    proposer = load_proposer(proposal)
+    changes = split_overrides(overrides)
+    config = override_config(SegmentorConfig(), changes["segmentor"])
+    proposer = load_proposer(proposal, overrides=changes["proposer"])
     kind = MASKFORMER if isinstance(proposer, MaskFormerProposer) else proposal
     segmentor = Segmentor(
-        proposer, load_clip(clip), config, name=name or folder.name, proposer_name=kind
+        proposer,
+        load_clip(clip, overrides=changes["clip"]),
+        config,
+        name=name or folder.name,
+        proposer_name=kind,
     )
     segmentor.save_pretrained(
         folder,

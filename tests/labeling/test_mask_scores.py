@@ -46,6 +46,21 @@ def test_seen_and_unseen_masks_are_told_apart(held_out):
     assert (found["regions"], found["unseen_regions"]) == (6, 3)
 
 
+def test_a_head_start_for_unseen_names_is_measured(held_out):
+    """Each mask's logits for cat and dog: dogs trail by 3, the cats lead by 2 and 5."""
+    rows = {"cat": [(2, 0), (5, 0)], "dog": [(3, 0), (3, 0)]}
+    logits = np.full((4, len(NAMES)), -9, dtype=np.float32)
+    logits[:, 1:3] = [pair for pairs in rows.values() for pair in pairs]
+    true = tuple(name for name, pairs in rows.items() for _ in pairs)
+    found = measure_regions(MaskScores(logits, NAMES, true), held_out)["model"]
+    assert found["unseen_top1"] == 0
+    assert 3 < found["calibrated_start"] < 5
+    assert found["calibrated_unseen_top1"] == 100  # both dogs, at the price of the nearer cat
+    assert found["calibrated_seen_top1"] == 50
+    assert found["calibrated_h_top1"] == pytest.approx(100 * 2 / 3)
+    assert 50 <= found["calibrated_area"] <= 100
+
+
 def test_the_constant_says_the_commonest_names(held_out):
     said = [("cat", "dog", "cow")] * 2 + [("dog", "dog", "cow")]
     found = measure_regions(scores_of(said), held_out)
@@ -58,6 +73,7 @@ def test_the_constant_says_the_commonest_names(held_out):
 def test_where_nothing_is_unseen_there_is_no_number(held_out, said):
     found = measure_regions(scores_of(said), held_out)["model"]
     assert found["unseen_top1"] is found["h_top1"] is found["unseen_alone_top1"] is None
+    assert found["calibrated_h_top1"] is None
     assert found["top1"] == (100 if said else 0)
 
 

@@ -39,6 +39,16 @@ def test_half_is_about_half_as_large_and_still_segments(tiny_checkpoint, tmp_pat
     assert result.labels.shape == (40, 60)
 
 
+def test_settings_of_all_parts_are_kept(tiny_checkpoint, tmp_path):
+    settings = ["clip.box_margin=0.05", "segmentor.temperature=20", "proposer.short_side=96"]
+    parts = (str(tiny_checkpoint), str(tiny_checkpoint))
+    join_parts(*parts, tmp_path / "joined", overrides=settings)
+    config = json.loads((tmp_path / "joined" / "config.json").read_text())
+    assert config["clip"]["box_margin"] == 0.05
+    assert config["segmentor"]["temperature"] == 20
+    assert config["proposer"]["short_side"] == 96
+
+
 def test_superpixels_need_no_run(tiny_checkpoint, tmp_path):
     join_parts("superpixels", str(tiny_checkpoint), tmp_path / "joined")
     config = json.loads((tmp_path / "joined" / "config.json").read_text())
@@ -48,7 +58,8 @@ def test_superpixels_need_no_run(tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["clip.background=blur"], "must look like segmentor.key=value"),
+        (["text.background=blur"], "must look like a.b=value with a one of proposer, clip, segm"),
+        (["clip.background=red"], "background must be one of mean, .* got 'red'"),
         (["segmentor.nonsense=1"], "nonsense"),
     ],
 )
