@@ -6,6 +6,7 @@ once. A CLIP that is taught on true masks alone has never seen any of these.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -47,12 +48,35 @@ class NamingConfig:
                 raise ValueError(f"{name} must be in [0, 1], got {vars(self)[name]}")
 
 
+def is_named(output: str | Path, told: dict[str, Any]) -> bool:
+    """Whether a folder of pairs is complete and was made as ``told``.
+
+    Raises:
+        ValueError: it was made otherwise.
+    """
+    if not (Path(output) / "summary.json").is_file():
+        return False
+    made = json.loads((Path(output) / "run.json").read_text(encoding="utf-8"))["config"]
+    if made != told:
+        other = next(key for key in {**told, **made} if told.get(key) != made.get(key))
+        raise ValueError(
+            f"{output} holds pairs made with {other} {made.get(other)!r}, not {told.get(other)!r}: "
+            "choose another --output"
+        )
+    return True
+
+
 def name_proposals(
-    segmentor: Segmentor, named: str | Path, output: str | Path, config: NamingConfig
+    segmentor: Segmentor,
+    named: str | Path,
+    output: str | Path,
+    config: NamingConfig,
+    told: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A folder of photos with label PNGs (``labeling.named_folder``) -> pairs, and their summary.
 
-    The pairs' ``score`` is the proposal's objectness, their ``probability`` its purity.
+    The pairs' ``score`` is the proposal's objectness, their ``probability`` its purity. ``told``
+    goes into ``run.json``; by default the config.
 
     Raises:
         FileNotFoundError: the folder lacks its names, or a map its photo.
@@ -64,7 +88,8 @@ def name_proposals(
             f"expected a folder with images/, labels/ and names.txt, got {named}"
         )
     rows = list(_pairs(segmentor, named, config))
-    return write_pairs_folder(output, rows, images=named / "images", config=asdict(config))
+    told = asdict(config) if told is None else told
+    return write_pairs_folder(output, rows, images=named / "images", config=told)
 
 
 def _pairs(segmentor: Segmentor, named: Path, config: NamingConfig) -> Iterator[Pair]:

@@ -3,8 +3,8 @@
 Example: python tools/name_proposals.py --model nano --named runs/nano_data/named/coco
   --output runs/nano_data/pairs/proposals_coco
 reads images/, labels/*.png and names.txt of a folder as tools/prepare_nano.py makes them, and
-writes mask-noun pairs (Parquet) for tools/train_net.py --stage clip. A folder that is complete
-already is left as it is.
+writes mask-noun pairs (Parquet) for tools/train_net.py --stage clip. A folder that is complete and
+was made with the same settings is left as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)  # detectron2's own
@@ -19,7 +20,7 @@ warnings.filterwarnings("ignore", "`torch.jit.script`", FutureWarning)  # detect
 try:
     import torch
 
-    from labeling.proposal_pairs import NamingConfig, name_proposals
+    from labeling.proposal_pairs import NamingConfig, is_named, name_proposals
     from maskclip.segmentor import Segmentor
 except ModuleNotFoundError as missing:
     needed = (
@@ -38,8 +39,11 @@ def parse_args() -> argparse.Namespace:
     add("--proposer", metavar="P", help="a checkpoint or run folder instead of the model's")
     add("--named", required=True, type=Path, metavar="DIR", help="photos with label maps")
     add("--output", required=True, type=Path, metavar="DIR", help="the folder of pairs to make")
-    add("--min-purity", type=float, default=NamingConfig.min_purity, metavar="P")
-    add("--min-objectness", type=float, default=NamingConfig.min_objectness, metavar="S")
+    purity, objectness = NamingConfig.min_purity, NamingConfig.min_objectness
+    tell = "share of a proposal's pixels that must have its name, above 0.5 (default: %(default)s)"
+    add("--min-purity", type=float, default=purity, metavar="P", help=tell)
+    tell = "proposals that score less get no name (default: %(default)s)"
+    add("--min-objectness", type=float, default=objectness, metavar="S", help=tell)
     add("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
     return parser.parse_args()
 
@@ -51,11 +55,13 @@ def main() -> int:
         if args.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {args.threads}")
         torch.set_num_threads(args.threads)
-        if (args.output / "summary.json").is_file():
+        told = {"model": args.model, "proposer": args.proposer, "named": str(args.named)}
+        told |= asdict(config)
+        if is_named(args.output, told):
             print(f"name_proposals: {args.output} is complete")
             return 0
         segmentor = Segmentor.from_pretrained(args.model, proposer=args.proposer)
-        summary = name_proposals(segmentor, args.named, args.output, config)
+        summary = name_proposals(segmentor, args.named, args.output, config, told)
     except (ValueError, OSError) as error:
         print("name_proposals: error:", *str(error).split(), file=sys.stderr)
         return 2

@@ -23,8 +23,12 @@ def test_a_model_names_its_proposals(tiny_checkpoint, tmp_path, monkeypatch, cap
     nouns = read_pairs(tmp_path / "out")["noun"].to_pylist()
     assert nouns
     assert set(nouns) == {"wall"}
-    assert call(monkeypatch, *args) == 0
+    assert call(monkeypatch, *args, "--min-objectness", 0) == 0
     assert "is complete" in capsys.readouterr().out
+    assert call(monkeypatch, *args) == 2
+    assert (
+        "made with min_objectness 0.0, not 0.05: choose another --output" in capsys.readouterr().err
+    )
 
 
 def test_errors_are_one_sentence(tmp_path, monkeypatch, capsys):
