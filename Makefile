@@ -7,8 +7,9 @@ INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 OUTPUT ?= output
 CLIP   := $(RUN) tools/train_net.py --stage clip
 PROPOSAL := $(RUN) tools/train_net.py --stage proposal
+CROPS  := clip.background_strength=0.25
 NANO   := segmentor.fusion_weight=0.9 segmentor.temperature=20 segmentor.objectness_power=0.5 segmentor.min_objectness=0.05 \
-  segmentor.background=threshold:0.25 clip.background_strength=0.25
+  segmentor.background=threshold:0.25 $(CROPS)
 NAMED  := coco coco128 msrc_v2 coco_unlabelled flickr8k_1000
 UNSEEN := configs/vocabularies/coco_unseen_words.txt
 
@@ -83,7 +84,7 @@ twin: $(READY)
 	$(CLIP) --config configs/clip_nano_2_regions.yaml --init runs/twin_1 --output runs/twin_2 --resume \
 	  --set data.leave_out_nouns=$(UNSEEN)
 	$(RUN) tools/measure_nano.py --model runs/twin_2 --shared ../shared --only regions \
-	  --set clip.background_strength=0.25 --output runs/twin.quality.json
+	  --set $(CROPS) --output runs/twin.quality.json
 
 # The paper's ablation in small (docs/ablation.md), on one core; goes on where it was stopped.
 ablation: $(READY)

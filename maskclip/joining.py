@@ -17,8 +17,6 @@ from proposal.checkpoint_files import WEIGHTS_NAME, read_config
 from proposal.configuration import override_config
 from proposal.maskformer_proposer import MaskFormerProposer
 
-SECTION = "segmentor."  # what can be set of a published model; its parts bring their own settings
-
 
 def join_parts(
     proposal: str,
@@ -69,18 +67,6 @@ def check_folder(folder: str | os.PathLike) -> Path:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} must be a new or empty folder, it is not: choose another one")
     return folder
-
-
-def strip_section(overrides: Sequence[str]) -> list[str]:
-    """``segmentor.a=1`` -> ``a=1``.
-
-    Raises:
-        ValueError: a setting of another part.
-    """
-    strays = [each for each in overrides if not each.startswith(SECTION)]
-    if strays:
-        raise ValueError(f"a setting must look like {SECTION}key=value, got {strays[0]!r}")
-    return [each.removeprefix(SECTION) for each in overrides]
 
 
 def _join_provenance(proposal: str, clip: str) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maskclip.packages import PACKAGE, resolve_package
+from proposal.weight_files import read_weights
 
 COUNTER = "num_batches_tracked"  # of batch norms, which no trunk reads
 
@@ -60,22 +60,16 @@ def _read_pth(path: Path, wanted: list[str]) -> dict[str, Tensor]:
     place tells which is which; their last words and, later, their shapes must agree.
     """
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-        stored = [(key, value) for key, value in loaded.items() if not key.endswith(COUNTER)]
-    except Exception as error:  # noqa: BLE001 - torch raises whatever its unpickler met
-        raise ValueError(
-            f"{path} cannot be read as a .pth file of weights ({_first_line(error)})"
-        ) from error
+        stored = read_weights(path)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read as a .pth file of weights ({error})") from error
+    counted = [(key, value) for key, value in stored.items() if not key.endswith(COUNTER)]
     named = {}
-    for key, (other, value) in zip(wanted, stored, strict=False):
+    for key, (other, value) in zip(wanted, counted, strict=False):
         if key.rpartition(".")[2] != other.rpartition(".")[2]:
             raise ValueError(f"{path} must hold an EfficientNet-Lite: {other} cannot be {key}")
         named[key] = value
     return named
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200]
 
 
 def _stored_like(value: Tensor, stored: dict[str, Tensor], key: str, path: str | Path) -> Tensor:
