@@ -33,6 +33,10 @@ class MaskScores:
         """(N, C) logits of C of the texts, in their order."""
         return self.logits[:, [self.texts.index(text) for text in texts]]
 
+    def labels(self, names: Sequence[str]) -> np.ndarray:
+        """(N,) int64: which of the names is each mask's, all of them being among these."""
+        return np.array([names.index(name) for name in self.true], dtype=np.int64)
+
 
 def score_masks(clip: MaskClip, held_out: HeldOut, texts: Sequence[str]) -> MaskScores:
     """Every mask (no crowds) against all texts, so that each photo is encoded once."""
@@ -50,7 +54,7 @@ def score_masks(clip: MaskClip, held_out: HeldOut, texts: Sequence[str]) -> Mask
 def measure_regions(scores: MaskScores, held_out: HeldOut) -> dict[str, Any]:
     """Accuracies over the photos' names, the model's and those of the commonest name."""
     names = held_out.names
-    true = np.array([names.index(name) for name in scores.true], dtype=np.int64)
+    true = scores.labels(names)
     logits = scores.columns(names)  # (N, C)
     found = asdict(region_accuracy(logits.argmax(axis=1), true, names))
     found = {"top1": found["top1"], f"top{TOP}": top_k(logits, true, TOP), **found}
@@ -90,7 +94,7 @@ def _calibrated(scores: MaskScores, held_out: HeldOut, new: np.ndarray) -> dict[
     (Chao et al., arXiv 1605.04253). ``area``: under the curve of both over all head starts.
     """
     logits = scores.columns(held_out.names)  # (N, C)
-    true = np.array([held_out.names.index(name) for name in scores.true], dtype=np.int64)
+    true = scores.labels(held_out.names)
     unseen = np.array([name in held_out.unseen for name in held_out.names], dtype=bool)  # (C,)
     if not new.any() or new.all():
         return dict.fromkeys(CALIBRATED)
@@ -101,7 +105,7 @@ def _calibrated(scores: MaskScores, held_out: HeldOut, new: np.ndarray) -> dict[
         hits = (logits + start * unseen).argmax(axis=1) == true
         both.append((float(start), 100 * float(hits[~new].mean()), 100 * float(hits[new].mean())))
     start, seen_top1, unseen_top1 = max(both, key=lambda each: harmonic_mean(*each[1:]))
-    curve = np.array(sorted((unseen, seen) for _, seen, unseen in both)) / 100  # (starts, 2)
+    curve = np.array(sorted((of_new, of_old) for _, of_old, of_new in both)) / 100  # (starts, 2)
     values = (
         *(start, seen_top1, unseen_top1, harmonic_mean(seen_top1, unseen_top1)),
         100 * float(np.trapezoid(curve[:, 1], curve[:, 0])),
