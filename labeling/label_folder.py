@@ -75,7 +75,7 @@ class LabelFolder:
             draft.unlink()
         path = self.path / RUN
         if path.exists():
-            _check_same(path, {"images": str(images.resolve()), "config": dict(config)})
+            check_same_run(path, {"images": str(images.resolve()), "config": dict(config)})
         else:
             self._check_empty()
             write_run(self.path, images, config, **others)
@@ -187,7 +187,8 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _check_same(path: Path, run: dict[str, Any]) -> None:
+def check_same_run(path: Path, run: dict[str, Any]) -> None:
+    """Raise a ValueError if a ``run.json`` tells otherwise than ``run``, or is damaged."""
     try:
         there = json.loads(path.read_text(encoding="utf-8"))
         there = {name: there[name] for name in run}

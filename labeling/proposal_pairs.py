@@ -6,7 +6,6 @@ once. A CLIP that is taught on true masks alone has never seen any of these.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,13 +16,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from labeling.label_folder import RUN, SUMMARY, check_same_run
 from labeling.named_folder import UNLABELLED
-from labeling.pretrain import read_mask
 from maskclip.images import load_image
 from maskclip.names import read_class_file
 from maskclip.pairs import Pair, write_pairs_folder
 from maskclip.regions import mask_at_size
 from maskclip.segmentor import Segmentor
+from proposal.data.label_maps import read_label_maps
 from proposal.duplicates import distinct_masks
 
 
@@ -52,18 +52,13 @@ def is_named(output: str | Path, told: dict[str, Any]) -> bool:
     """Whether a folder of pairs is complete and was made as ``told``.
 
     Raises:
-        ValueError: it was made otherwise.
+        ValueError: it was made, or begun, otherwise, or what tells so is damaged.
     """
-    if not (Path(output) / "summary.json").is_file():
+    run = Path(output) / RUN
+    if not run.is_file():
         return False
-    made = json.loads((Path(output) / "run.json").read_text(encoding="utf-8"))["config"]
-    if made != told:
-        other = next(key for key in {**told, **made} if told.get(key) != made.get(key))
-        raise ValueError(
-            f"{output} holds pairs made with {other} {made.get(other)!r}, not {told.get(other)!r}: "
-            "choose another --output"
-        )
-    return True
+    check_same_run(run, {"config": told})
+    return (Path(output) / SUMMARY).is_file()
 
 
 def name_proposals(
@@ -79,8 +74,9 @@ def name_proposals(
     goes into ``run.json``; by default the config.
 
     Raises:
-        FileNotFoundError: the folder lacks its names, or a map its photo.
-        ValueError: a map is not of its photo's size.
+        FileNotFoundError: the folder lacks its names, its maps' folder or its photos'.
+        ValueError: there are no maps, or one has no photo, another size, or a value without a name.
+        OSError: a map or a photo cannot be read.
     """
     named = Path(named)
     if not (named / "names.txt").is_file():
@@ -93,21 +89,20 @@ def name_proposals(
 
 
 def _pairs(segmentor: Segmentor, named: Path, config: NamingConfig) -> Iterator[Pair]:
-    names = read_class_file(named / "names.txt")
-    photos = {path.stem: path for path in (named / "images").iterdir()}
-    for path in tqdm(sorted((named / "labels").glob("*.png")), desc=named.name, unit="photo"):
-        if path.stem not in photos:
-            raise FileNotFoundError(f"{path} has no photo in {named / 'images'}")
-        photo = photos[path.stem]
-        image, labels = load_image(photo), read_mask(path)
+    names = tuple(read_class_file(named / "names.txt"))
+    photos = read_label_maps(named / "labels", named / "images", names, ignore_label=UNLABELLED)
+    for photo in tqdm(photos, desc=named.name, unit="photo"):
+        image, labels = load_image(photo.path), photo.values()
         if labels.shape != image.shape[:2]:
-            raise ValueError(f"{path} must be {image.shape[:2]} like its photo, got {labels.shape}")
+            raise ValueError(
+                f"{photo.labels} must be {image.shape[:2]} like its photo, got {labels.shape}"
+            )
         for proposal, score, mask in _masks(segmentor, image, config):
             label, purity = purest(mask, labels)
             if label is not None and purity >= config.min_purity:
                 yield Pair.from_mask(
                     mask,
-                    image=photo.name,
+                    image=photo.path.name,
                     noun=names[label],
                     proposal=proposal,
                     score=score,
@@ -133,7 +128,7 @@ def _masks(
 
 
 def purest(mask: np.ndarray, labels: np.ndarray) -> tuple[int | None, float]:
-    """(H, W) bool with a pixel, (H, W) uint8 map -> the label most pixels have, and their share.
+    """(H, W) bool with a pixel, (H, W) int64 map -> the label most pixels have, and their share.
 
     Pixels without a label count against it; None where no pixel has one.
     """

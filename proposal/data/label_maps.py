@@ -32,22 +32,32 @@ class LabelPhoto:
         """What is read for this photo alone."""
         return (self.path, self.labels)
 
-    def annotation(self) -> Annotation:
-        """A mask for each name that is present, by rising label.
+    def values(self) -> np.ndarray:
+        """(H, W) int64, the map as it is.
 
         Raises:
             OSError: the map cannot be read.
             ValueError: it has several channels, or a value that is no name's.
         """
         values = read_map(self.labels).astype(np.int64)
-        unknown = (values == self.ignore_label) | (values < self.first_label)
-        present = np.unique(values[~unknown])
         last = self.first_label + self.names - 1
-        if len(present) and present[-1] > last:
+        strange = values[(values > last) & (values != self.ignore_label)]
+        if len(strange):
             raise ValueError(
                 f"{self.labels} must hold labels from {self.first_label} to {last} for the "
-                f"{self.names} names, or {self.ignore_label}, got {present[-1]}"
+                f"{self.names} names, or {self.ignore_label}, got {strange.max()}"
             )
+        return values
+
+    def annotation(self) -> Annotation:
+        """A mask for each name that is present, by rising label.
+
+        Raises:
+            OSError, ValueError: as ``values``.
+        """
+        values = self.values()
+        unknown = (values == self.ignore_label) | (values < self.first_label)
+        present = np.unique(values[~unknown])
         masks = values[None] == present[:, None, None]
         ignored = unknown if self.unlabelled == "ignore" else None
         return annotate(masks, present - self.first_label, ignored=ignored)

@@ -106,7 +106,14 @@ def test_folders_that_do_not_fit_are_refused(named, tmp_path):
     with pytest.raises(ValueError, match=r"must be \(20, 40\) like its photo, got \(3, 3\)"):
         name_proposals(segmentor((0, 4)), named, tmp_path / "out", NamingConfig())
     Image.new("L", (3, 3)).save(named / "labels" / "z.png")
-    (named / "labels" / "a.png").unlink()
-    with pytest.raises(FileNotFoundError, match="has no photo"):
+    (named / "labels" / "a.png").unlink()  # found before any map is read
+    with pytest.raises(ValueError, match=r"has no photo z\.jpg or \.png"):
+        name_proposals(segmentor((0, 4)), named, tmp_path / "out", NamingConfig())
+    (named / "labels" / "z.png").unlink()
+    Image.new("L", SIZE_HW[::-1], 2).save(named / "labels" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png must hold labels from 0 to 1 .* or 255, got 2"):
+        name_proposals(segmentor((0, 4)), named, tmp_path / "out", NamingConfig())
+    (named / "labels" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(OSError, match=r"cannot read the region PNG .*a\.png"):
         name_proposals(segmentor((0, 4)), named, tmp_path / "out", NamingConfig())
     assert not (tmp_path / "out").exists()

@@ -27,7 +27,8 @@ def test_a_model_names_its_proposals(tiny_checkpoint, tmp_path, monkeypatch, cap
     assert "is complete" in capsys.readouterr().out
     assert call(monkeypatch, *args) == 2
     assert (
-        "made with min_objectness 0.0, not 0.05: choose another --output" in capsys.readouterr().err
+        "other settings or inputs: min_objectness was 0.0, is 0.05; give another --output"
+        in capsys.readouterr().err
     )
 
 
