@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskclip.crops import crop_regions, widen_boxes
-from maskclip.names import parse_names
+from maskclip.names import Vocabulary, parse_names
 from maskclip.packages import PACKAGE
 from maskclip.photo_context import PhotoContext
 from maskclip.pixel_prompt import PixelPrompt
@@ -23,6 +23,7 @@ from maskclip.text import TextEncoder
 from maskclip.text_context import TextContext
 from maskclip.tower import MaskPromptedTower
 
+NEAR = 0.85  # cosine of two texts that may stand for one thing
 BACKGROUNDS = ("mean", "attenuate", "blur", "keep")
 INTERPOLATIONS = ("bicubic", "bilinear")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,6 +57,7 @@ class ClipConfig:
     fill: tuple[float, float, float] | None = None  # of a crop outside its mask, if not the mean
     interpolation: str = "bicubic"  # of crops: bicubic | bilinear, as the tower was trained
     precision: str = "fp32"  # the image tower computes in: fp32 | bf16 | fp16
+    taught: tuple[str, ...] = ()  # the nouns that the image tower was trained on, where known
     text_sha256: str = ""  # of the weights of a text tower from a package, checked when loaded
 
     def __post_init__(self) -> None:
@@ -121,6 +123,7 @@ class MaskClip(nn.Module):
             self.text_context = TextContext(config.text_context, model, tokenizer)
         self.text_encoder = TextEncoder(model, tokenizer, context=self.text_context)
         self._memo: tuple[tuple, Tensor, Tensor] | None = None  # the last names' embeddings
+        self._taught: tuple[tuple, Tensor] | None = None  # those of the nouns it was trained on
         for name in ("mean", "std"):
             self.register_buffer(name, torch.zeros(3, 1, 1), persistent=False)
         self.change(config)
@@ -261,6 +264,30 @@ class MaskClip(nn.Module):
             owner = torch.tensor(vocabulary.owner, device=self.device)  # (K,)
             self._memo = (key, embeddings, owner)
         return self._memo[1].clone(), self._memo[2].clone()
+
+    def encode_nouns(self, nouns: tuple[str, ...]) -> Tensor:
+        """K nouns, ``|`` and equal ones included as they are -> (K, D) unit length."""
+        vocabulary = Vocabulary(nouns, nouns, tuple(range(len(nouns))))
+        templates = load_templates(self.config.templates)
+        return self.text_encoder.encode_names(vocabulary, templates).to(self.device)
+
+    def find_untaught(self, text_embeddings: Tensor) -> Tensor:
+        """(K, D) unit length -> (K,) bool: texts that are near no noun of ``config.taught``.
+
+        Raises:
+            ValueError: it is not known which nouns the image tower was trained on.
+        """
+        config = self.config
+        if not config.taught:
+            raise ValueError(
+                "segmentor.head_start needs a CLIP that lists the nouns it was trained on "
+                "(clip.taught), and this one does not: set head_start to 0"
+            )
+        key = (config.taught, config.templates, self.text_fingerprint, self.device)
+        if self._taught is None or self._taught[0] != key:
+            self._taught = (key, self.encode_nouns(config.taught))  # (nouns, D)
+        cosines = text_embeddings @ self._taught[1].mT  # (K, nouns)
+        return cosines.amax(dim=1) < NEAR
 
     def _check_crops(self, crops: Tensor, crop_masks: Tensor) -> None:
         side = self.side

@@ -1,4 +1,4 @@
-"""Sample photos that come with installed packages."""
+"""Sample photos that come with installed packages, and others that may lie on this machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from proposal.configuration import load_config
 class DemoPhoto:
     """A photo and the names to look for in it."""
 
-    photo: str = ""  # <package>/<path inside it>
+    photo: str = ""  # <package>/<path inside it>; in ``more`` a path from the YAML file's folder
     names: tuple[str, ...] = ()
 
 
@@ -22,17 +22,20 @@ class DemoConfig:
     """What the demo looks at."""
 
     photos: tuple[DemoPhoto, ...] = ()
+    more: tuple[DemoPhoto, ...] = ()  # looked at where they are there
 
 
 def load_demo(path: Path) -> list[tuple[Path, tuple[str, ...]]]:
-    """The YAML file of a demo -> photos with their names.
+    """The YAML file of a demo -> photos with their names, of ``more`` those that are there.
 
     Raises:
         FileNotFoundError: there is no such file, or a package or its photo is missing.
         ValueError: the file is no such configuration.
     """
     config = load_config(DemoConfig, path, [])
-    return [(find_in_package(each.photo), each.names) for each in config.photos]
+    packaged = [(find_in_package(each.photo), each.names) for each in config.photos]
+    more = [(path.parent / each.photo, each.names) for each in config.more]
+    return packaged + [(photo, names) for photo, names in more if photo.is_file()]
 
 
 def find_in_package(location: str) -> Path:

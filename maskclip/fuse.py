@@ -23,6 +23,19 @@ def name_logits(embeddings: Tensor, text_embeddings: Tensor, owner: Tensor, scal
     return scale * lowest.scatter_reduce(1, index, cosines, "amax")  # (N, C)
 
 
+def head_starts(untaught: Tensor, owner: Tensor, cosine: float) -> Tensor:
+    """(K,) bool, (K,) each synonym's name -> (C,): ``cosine`` for names all of whose synonyms are
+    new, 0 for the others.
+
+    Calibrated stacking (Chao et al., arXiv 1605.04253): a classifier that never saw a name favours
+    those that it saw.
+    """
+    count = int(owner.max()) + 1 if len(owner) else 0
+    new = torch.ones(count, dtype=torch.long, device=owner.device)
+    new.scatter_reduce_(0, owner, untaught.long(), "amin")
+    return cosine * new
+
+
 def proposal_probs(
     embeddings: Tensor,
     no_object: Tensor | None,

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from maskclip.adaptation.teacher import encode_nouns
 from maskclip.checkpoint import load_clip
 from proposal import training
 from proposal.training_config import ProposalTraining
@@ -35,4 +34,4 @@ def encode_training_names(spec: str, names: Sequence[str]) -> Tensor:
     clip = load_clip(spec)
     logger.info("encoding the %d names of the training with %s", len(names), spec)
     firsts = tuple(name.split("|")[0].strip() for name in names)
-    return encode_nouns(clip, firsts).cpu()
+    return clip.encode_nouns(firsts).cpu()

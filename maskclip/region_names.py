@@ -10,7 +10,7 @@ from torch import Tensor
 
 from maskclip.clip import MaskClip
 from maskclip.crops import region_boxes
-from maskclip.fuse import clip_alone, fuse, name_logits, proposal_probs
+from maskclip.fuse import clip_alone, fuse, head_starts, name_logits, proposal_probs
 from maskclip.segmentor_config import SegmentorConfig
 from maskclip.stopwatch import Stopwatch
 from proposal.maskformer import TEMPERATURE
@@ -65,7 +65,11 @@ class RegionNamer:
     ) -> NamedRegions:
         """``name`` for what ``encode`` gave, which several settings may share."""
         config = self.config
-        clip_probs = name_logits(region_embeddings, *texts, self.scale).softmax(dim=1)  # (N, C)
+        logits = name_logits(region_embeddings, *texts, self.scale)  # (N, C)
+        if config.head_start:
+            untaught = self.clip.find_untaught(texts[0])  # (K,)
+            logits = logits + self.scale * head_starts(untaught, texts[1], config.head_start)
+        clip_probs = logits.softmax(dim=1)  # (N, C)
         if proposals.embeddings is None or config.fusion_weight == 1:
             class_probs = clip_alone(clip_probs, keep)
         else:

@@ -22,6 +22,7 @@ class SegmentorConfig:
     objectness_power: float = 0.0  # masks count by their score to this power; 0 = all alike
     min_objectness: float = 0.0  # proposals that score less are left out: fewer crops, less time
     temperature: float = 0.0  # cosines times this go into the softmax; 0 = CLIP's own, 100 compat
+    head_start: float = 0.0  # added to the cosines of names that CLIP's training did not have
     clip_batch_size: int = 32  # regions in one forward of CLIP
 
     def __post_init__(self) -> None:
@@ -32,7 +33,7 @@ class SegmentorConfig:
             raise ValueError(f"mask_threshold must be in [0, 1), got {self.mask_threshold}")
         if not 0 <= self.min_objectness <= 1:
             raise ValueError(f"min_objectness must be in [0, 1], got {self.min_objectness}")
-        for name in ("objectness_power", "temperature"):
+        for name in ("objectness_power", "temperature", "head_start"):
             if vars(self)[name] < 0:
                 raise ValueError(f"{name} must be 0 or more, got {vars(self)[name]}")
         if self.clip_batch_size < 1:

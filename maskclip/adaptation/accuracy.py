@@ -11,7 +11,6 @@ from maskclip.adaptation.config import DataConfig
 from maskclip.adaptation.context import load_context
 from maskclip.adaptation.pair_table import PairTable
 from maskclip.adaptation.region_crops import RegionCrops
-from maskclip.adaptation.teacher import encode_nouns
 from maskclip.clip import MaskClip
 from maskclip.region_accuracy import region_accuracy
 
@@ -22,7 +21,7 @@ CHUNK = 32
 def classify_regions(clip: MaskClip, table: PairTable, names: Sequence[str]) -> np.ndarray:
     """The plain crops of all M pairs of a table -> (M,) int64, index into the C names."""
     crops = RegionCrops(table, clip, DataConfig())
-    text_embeddings = encode_nouns(clip, tuple(names))  # (C, D)
+    text_embeddings = clip.encode_nouns(tuple(names))  # (C, D)
     training = clip.training
     clip.eval()
     context = load_context(table, clip)

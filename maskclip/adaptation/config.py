@@ -123,6 +123,9 @@ class TrainConfig:
     loss: str = "multi_positive"  # or infonce (published), vocabulary (against all nouns)
     symmetric: bool = True  # nouns look for their regions, too (not with vocabulary)
     freeze_trunk: bool = False  # of a hybrid; with data.cache it is frozen anyway
+    # First stages of a hybrid's trunk that stay as they are, its stem with them (MobileNetV2 and
+    # EfficientNet have 7): nothing is kept of them for the way back, which halves a step's time
+    freeze_stages: int = 0
     trunk_factor: float = 1.0  # learning rate of a hybrid's trunk relative to the rest
     learning_rate: float = 5e-6
     weight_decay: float = 0.2  # none on gains, biases, embeddings, prompts
@@ -141,6 +144,9 @@ class TrainConfig:
     label_smoothing: float = 0.0
     # What cosines are multiplied with in the loss, held there; 0 = the CLIP's own, which is learned
     logit_scale: float = 0.0
+    # The loss sees the nouns' texts without their mean, which tells none from another; what is
+    # learned is used with whole texts (the mean adds the same to all names of a region)
+    centre_texts: bool = False
     synonym_cosine: float = 0.9  # nouns whose texts are closer are not each other's negatives
     mask_dropout: float = 0.0  # share of crops shown without mask prompts
     context_dropout: float = 0.0  # share of crops shown without what is seen of their photos
@@ -168,7 +174,7 @@ class TrainConfig:
                 f"train.logit_scale must be 0 (learned) or in [1, 100], got {self.logit_scale}"
             )
         lowest = {"batch_size": 1, "accumulate": 1}
-        for name in ("steps", "epochs", "prompt_steps", "workers", *lowest):
+        for name in ("steps", "epochs", "prompt_steps", "workers", "freeze_stages", *lowest):
             least, value = lowest.get(name, 0), getattr(self, name)
             if value < least:
                 raise ValueError(f"train.{name} must be {least} or more, got {value}")
@@ -213,6 +219,11 @@ class AdaptConfig:
             raise ValueError(
                 "train.mode 'ft_mpt' ends by training prompts: set clip.prompt_depth (3 as "
                 "published), clip.pixel_prompt or clip.text_context"
+            )
+        if self.train.centre_texts and clip.text_context:
+            raise ValueError(
+                "train.centre_texts needs texts that stay as they are, which clip.text_context "
+                "changes: set one of them only"
             )
         if self.data.cache and clip.pixel_prompt:
             raise ValueError(

@@ -12,6 +12,7 @@ from maskclip.adaptation.config import TrainConfig
 from maskclip.clip import MaskClip
 
 TRUNK = "tower.visual.trunk.patch_embed.backbone."  # of a hybrid tower
+STEM = ("conv_stem.", "bn1.")  # what is before the trunk's first stage
 PROMPTS = ("tower.prompts", "pixel_prompt.pattern", "text_context.tokens")
 CONTEXT = ("tower.context.", "photo_context.")  # of a CLIP that reads whole photos, too
 # Tables and single vectors, whatever their shape: as gains and biases, they do not decay
@@ -52,7 +53,17 @@ def _is_trained(name: str, config: TrainConfig) -> bool:
         return config.mode != "ft"
     if config.mode == "mpt" or not name.startswith("tower."):
         return False  # the text tower is locked
-    return not (config.freeze_trunk and name.startswith(TRUNK))
+    if not name.startswith(TRUNK):
+        return True
+    return not config.freeze_trunk and not _is_early(name.removeprefix(TRUNK), config.freeze_stages)
+
+
+def _is_early(name: str, stages: int) -> bool:
+    """Whether a weight of a trunk (timm's names) lies before its stage number ``stages``."""
+    if not stages or name.startswith(STEM):
+        return bool(stages)
+    kind, stage, *_ = name.split(".")
+    return kind == "blocks" and int(stage) < stages
 
 
 def _learning_rate(name: str, config: TrainConfig) -> float:

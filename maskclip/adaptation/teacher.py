@@ -15,8 +15,6 @@ from maskclip.adaptation.losses import BATCH_LOSSES, vocabulary_loss
 from maskclip.adaptation.pair_table import PairTable
 from maskclip.adaptation.relations import NounRelations
 from maskclip.clip import MaskClip
-from maskclip.names import Vocabulary
-from maskclip.templates import load_templates
 from proposal.training_loop import mixed_precision
 
 MAX_LOG_SCALE = float(np.log(100))
@@ -38,9 +36,10 @@ class RegionTeacher(nn.Module):
         self.config = config
         self.cached = cached
         self.nouns = table.nouns
-        self.relations = NounRelations(
-            table, encode_nouns(clip, table.nouns), config.synonym_cosine
-        )
+        texts = clip.encode_nouns(table.nouns)  # (K, D)
+        self.relations = NounRelations(table, texts, config.synonym_cosine)
+        taught = without_mean(texts) if config.centre_texts else texts
+        self.register_buffer("taught", taught, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """n regions of this process -> the loss, over all processes where it contrasts."""
@@ -101,7 +100,7 @@ class RegionTeacher(nn.Module):
     def texts(self, nouns: Tensor) -> Tensor:
         """(N,) int64 -> (N, D) unit length."""
         if self.clip.text_context is None:
-            return self.relations.embeddings[nouns]
+            return self.taught[nouns]
         distinct, place = nouns.unique(return_inverse=True)
         names = [self.nouns[noun] for noun in distinct.tolist()]
         return self.clip.text_encoder.learn_names(names)[place]
@@ -126,9 +125,9 @@ class RegionTeacher(nn.Module):
             return clip.tower.forward_features(crops, crop_masks, context).float()
 
 
-@torch.no_grad()
-def encode_nouns(clip: MaskClip, nouns: tuple[str, ...]) -> Tensor:
-    """K nouns, ``|`` and equal ones included as they are -> (K, D) unit length."""
-    vocabulary = Vocabulary(nouns, nouns, tuple(range(len(nouns))))
-    templates = load_templates(clip.config.templates)
-    return clip.text_encoder.encode_names(vocabulary, templates).to(clip.device)
+def without_mean(texts: Tensor) -> Tensor:
+    """(K, D) unit length -> (K, D) unit length: what tells texts apart.
+
+    Sentence embeddings share a large mean (Mu and Viswanath, arXiv 1702.01417).
+    """
+    return F.normalize(texts - texts.mean(dim=0), dim=-1)

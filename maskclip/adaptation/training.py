@@ -134,6 +134,8 @@ def _train(config: AdaptConfig, output: Path, init: str | Path | None, resume: b
     config = _settled(config, table)
     measure = make_measure(config, table.exclusive_nouns())
     clip = start_clip(config.clip, init, own_device())
+    if config.train.steps:
+        clip.change(replace(clip.config, taught=_taught(clip.config.taught, table)))
     if config.train.logit_scale:
         clip.set_logit_scale(config.train.logit_scale)
     if config.train.grad_checkpointing:
@@ -158,6 +160,12 @@ def _train(config: AdaptConfig, output: Path, init: str | Path | None, resume: b
     elif comm.is_main_process():
         save(output, clip, 0)
     return _report(output, measure(kept), started, len(table))
+
+
+def _taught(before: tuple[str, ...], table: PairTable) -> tuple[str, ...]:
+    """The nouns that a CLIP was trained on, with those of all pairs that may be drawn now."""
+    drawn = {table.nouns[noun] for noun in set(table.pair_noun[table.weights() > 0].tolist())}
+    return tuple(sorted(drawn.union(before)))
 
 
 def _settled(config: AdaptConfig, table: PairTable) -> AdaptConfig:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from maskclip.fuse import clip_alone, fuse, name_logits, proposal_probs
+from maskclip.fuse import clip_alone, fuse, head_starts, name_logits, proposal_probs
 
 
 def test_a_name_takes_the_best_of_its_synonyms():
@@ -23,6 +23,12 @@ def test_logits_of_zero_one_many_regions(count, owner):
     assert logits.shape == (count, max(owner) + 1)
     cosines = 100 * embeddings @ texts.mT
     assert torch.allclose(logits.amax(1), cosines.amax(1))
+
+
+def test_only_names_all_of_whose_synonyms_are_new_get_a_head_start():
+    untaught, owner = torch.tensor([True, True, False, False, True]), torch.tensor([0, 1, 1, 2, 0])
+    assert torch.equal(head_starts(untaught, owner, 0.25), torch.tensor([0.25, 0.0, 0.0]))
+    assert head_starts(torch.zeros(0, dtype=torch.bool), torch.zeros(0).long(), 1.0).shape == (0,)
 
 
 def test_stage_1_knows_no_object():

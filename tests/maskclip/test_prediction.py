@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from maskclip.annotations import photo_key, read_photo_list
 from maskclip.demo import find_in_package, load_demo
 from maskclip.prediction import (
     Job,
@@ -245,6 +246,22 @@ def test_the_demo_has_its_photos():
     photos = load_demo(ROOT / "configs" / "demo.yaml")
     assert len(photos) >= 5
     assert all(path.is_file() and names for path, names in photos)
+
+
+def test_the_demo_takes_more_photos_where_they_are(tmp_path):
+    config = tmp_path / "configs" / "demo.yaml"
+    config.parent.mkdir()
+    config.write_text("more:\n- {photo: ../here.png, names: [cat]}\n- {photo: gone.png}\n")
+    assert load_demo(config) == []
+    add_photo(tmp_path / "here.png")
+    ((photo, names),) = load_demo(config)
+    assert photo.samefile(tmp_path / "here.png") and names == ("cat",)
+
+
+def test_more_of_the_demo_was_never_trained_on(shared):
+    validation = read_photo_list(shared / "data" / "splits" / "coco_val.txt")
+    more = [path for path, _ in load_demo(ROOT / "configs" / "demo.yaml") if "coco" in path.parts]
+    assert len(more) == 6 and all(photo_key(path.name) in validation for path in more)
 
 
 @pytest.mark.parametrize("location", ["skimage/data/none.png", "no_such_package/x.png", "..", ""])

@@ -1,5 +1,6 @@
 """Both stages joined, on tiny random models."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from maskclip.clip import NEAR
 from maskclip.segmentor import Segmentor, SegmentorConfig
 from proposal.proposals import Proposals
 
@@ -161,6 +163,27 @@ def test_pixels_below_the_threshold_are_ignored(tiny_checkpoint):
     assert np.array_equal(result.labels, np.where(below, 255, plain.labels))
 
 
+def test_names_without_training_can_have_a_head_start(tiny_checkpoint):
+    segmentor = Segmentor.from_pretrained(tiny_checkpoint, overrides=["segmentor.fusion_weight=1"])
+    clip, photo = segmentor.clip, make_photo(40, 60)
+    cat, _, couch, floor = clip.encode_names(NAMES)[0]
+    assert max(cat @ couch, cat @ floor) < NEAR < couch @ couch  # else the test tells nothing
+    plain = segmentor.segment(photo, NAMES, return_regions=True).regions.class_probs
+    config = segmentor.config
+    segmentor.config = replace(config, head_start=0.05)
+    with pytest.raises(ValueError, match="lists the nouns it was trained on"):
+        segmentor.segment(photo, NAMES)
+    clip.change(replace(clip.config, taught=("couch", "floor")))
+    probs = segmentor.segment(photo, NAMES, return_regions=True).regions.class_probs
+    odds = torch.log(probs / plain)
+    gained = odds[:, 0] - odds[:, 2]  # cat is new, floor is not, and neither is sofa|couch
+    torch.testing.assert_close(gained, torch.full_like(gained, 0.05 * clip.logit_scale))
+    torch.testing.assert_close(odds[:, 1], odds[:, 2])
+    clip.change(replace(clip.config, taught=("cat", "sofa", "floor")))
+    again = segmentor.segment(photo, NAMES, return_regions=True).regions.class_probs
+    torch.testing.assert_close(again, plain)
+
+
 def test_weak_masks_may_count_less(segmentor):
     """Score 0.1 against 1: squared, the weak one keeps a hundredth of its say."""
     proposals = Proposals(torch.ones(2, 4, 4), torch.tensor([0.1, 1.0]))
@@ -225,6 +248,7 @@ def save_beside(segmentor: Segmentor, folder: Path) -> Path:
         ({"objectness_power": -1.0}, "objectness_power must be"),
         ({"min_objectness": 1.5}, "min_objectness must be"),
         ({"temperature": -1.0}, "temperature must be"),
+        ({"head_start": -0.1}, "head_start must be"),
         ({"clip_batch_size": 0}, "clip_batch_size must be"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from maskclip.adaptation import train
 from maskclip.adaptation.config import TowerConfig, TrainConfig
-from maskclip.adaptation.parameters import build_optimizer, schedule_factor
+from maskclip.adaptation.parameters import TRUNK, build_optimizer, schedule_factor
 from maskclip.adaptation.starting import start_clip
 from maskclip.checkpoint import load_clip
 from maskclip.clip import ClipConfig
@@ -50,6 +50,22 @@ def test_mpt_leaves_batch_norms_and_all_buffers_as_they_are(colour_pairs, config
     train(config, tmp_path / "run")
     names = changed(before, load_clip(str(tmp_path / "run")).state_dict())
     assert names == {"tower.prompts"} | SCALE
+
+
+@pytest.mark.parametrize("trunk", ["", "_h", "_h_lite0"])
+def test_early_stages_of_a_trunk_stay_as_they_are(trunk, colour_pairs, config_for, tmp_path):
+    config = config_for(colour_pairs, steps=2, mode="ft", freeze_stages=3)
+    tower = TowerConfig(f"maskclip_nano_64_w64_d1_s32{trunk}", templates="single")
+    config = replace(config, clip=tower)
+    torch.manual_seed(config.train.seed)
+    before = start_clip(tower, None).state_dict()
+    train(config, tmp_path / "run")
+    names = changed(before, load_clip(str(tmp_path / "run")).state_dict())
+    inside = {name.removeprefix(TRUNK) for name in names if name.startswith(TRUNK)}
+    assert not {name for name in inside if name.startswith(("conv_stem", "bn1"))}
+    stages = {name.split(".")[1] for name in inside if name.startswith("blocks.")}
+    assert stages == {"3", "4", "5", "6"}
+    assert any(name.startswith("conv_head") for name in inside) == bool(trunk)
 
 
 def test_ft_then_mpt_is_one_run_of_two_parts(colour_pairs, start, config_for, tmp_path):

@@ -89,6 +89,15 @@ def test_one_region_is_enough(table, loss):
     assert value >= 0
 
 
+def test_texts_can_be_taught_without_what_they_have_in_common(table):
+    clip, plain = build(), TrainConfig()
+    texts = RegionTeacher(clip, table, plain).texts(torch.arange(2))
+    taught = RegionTeacher(clip, table, replace(plain, centre_texts=True)).texts(torch.arange(2))
+    torch.testing.assert_close(taught[0], -taught[1])  # of two texts nothing else is left
+    assert torch.dot(taught[0], texts[0]) > torch.dot(taught[0], texts[1])
+    torch.testing.assert_close(taught.norm(dim=1), torch.ones(2))
+
+
 def test_a_batch_is_not_cut_into_more_parts_than_it_has_regions(table):
     with pytest.raises(ValueError, match="at most the 5 regions"):
         gradients(build(), table, make_batch(), accumulate=6)

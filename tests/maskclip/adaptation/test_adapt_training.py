@@ -84,6 +84,20 @@ def test_a_scale_that_is_set_stays_as_it_is(colour_pairs, start, config_for, tmp
     assert load_clip(str(tmp_path / "run")).logit_scale == pytest.approx(12.5)
 
 
+def test_the_nouns_that_were_taught_are_listed(colour_pairs, start, config_for, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("Red\n")
+    config = config_for(colour_pairs, steps=1)
+    less = replace(config, data=replace(config.data, leave_out_nouns=str(words), evaluate=()))
+    train(less, tmp_path / "less", init=start)
+    assert load_clip(str(tmp_path / "less")).config.taught == ("blue",)
+    untaught = replace(config, train=replace(config.train, steps=0))
+    train(untaught, tmp_path / "none", init=start)
+    assert load_clip(str(tmp_path / "none")).config.taught == ()
+    train(config, tmp_path / "both", init=tmp_path / "less")
+    assert load_clip(str(tmp_path / "both")).config.taught == ("blue", "red")
+
+
 def test_a_hybrid_learns_from_cached_features(colour_pairs, shared, tmp_path):
     trunk = shared / "weights" / "mobilenetv2_100_imagenet1k.safetensors"
     config = AdaptConfig(
@@ -117,6 +131,11 @@ def test_a_hybrid_learns_from_cached_features(colour_pairs, shared, tmp_path):
             r"train.logit_scale must be 0 .* \[1, 100\], got 101",
         ),
         (lambda: TrainConfig(accumulate=0), "train.accumulate must be 1 or more"),
+        (lambda: TrainConfig(freeze_stages=-1), "train.freeze_stages must be 0 or more"),
+        (
+            lambda: AdaptConfig(TowerConfig(text_context=2), train=TrainConfig(centre_texts=True)),
+            "centre_texts needs texts that stay as they are",
+        ),
         (lambda: TrainConfig(precision="int8"), "float32, bfloat16, float16"),
         (lambda: AdaptConfig(train=TrainConfig(mode="ft_mpt")), "set clip.prompt_depth"),
         (
