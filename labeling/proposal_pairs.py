@@ -6,7 +6,7 @@ once. A CLIP that is taught on true masks alone has never seen any of these.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from labeling.label_folder import RUN, SUMMARY, check_same_run
 from labeling.named_folder import UNLABELLED
 from maskclip.images import load_image
 from maskclip.names import read_class_file
-from maskclip.pairs import Pair, write_pairs_folder
+from maskclip.pairs import Pair, shard_name, write_pairs, write_run, write_summary
 from maskclip.regions import mask_at_size
 from maskclip.segmentor import Segmentor
-from proposal.data.label_maps import read_label_maps
+from proposal.data.label_maps import LabelPhoto, read_label_maps
 from proposal.duplicates import distinct_masks
+
+SHARD_PHOTOS = 50  # named between two writes
 
 
 @dataclass(frozen=True)
@@ -70,44 +72,71 @@ def name_proposals(
 ) -> dict[str, Any]:
     """A folder of photos with label PNGs (``labeling.named_folder``) -> pairs, and their summary.
 
-    The pairs' ``score`` is the proposal's objectness, their ``probability`` its purity. ``told``
-    goes into ``run.json``; by default the config.
+    What a stopped run of the same settings wrote, 50 photos a shard, is kept. The pairs' ``score``
+    is the proposal's objectness, their ``probability`` its purity. ``told`` goes into
+    ``run.json``; by default the config.
 
     Raises:
         FileNotFoundError: the folder lacks its names, its maps' folder or its photos'.
-        ValueError: there are no maps, or one has no photo, another size, or a value without a name.
+        ValueError: ``output`` holds another run; there are no maps, or one has no photo, another
+            size, or a value without a name.
         OSError: a map or a photo cannot be read.
     """
-    named = Path(named)
+    named, output = Path(named), Path(output)
     if not (named / "names.txt").is_file():
         raise FileNotFoundError(
             f"expected a folder with images/, labels/ and names.txt, got {named}"
         )
-    rows = list(_pairs(segmentor, named, config))
-    told = asdict(config) if told is None else told
-    return write_pairs_folder(output, rows, images=named / "images", config=told)
-
-
-def _pairs(segmentor: Segmentor, named: Path, config: NamingConfig) -> Iterator[Pair]:
     names = tuple(read_class_file(named / "names.txt"))
-    photos = read_label_maps(named / "labels", named / "images", names, ignore_label=UNLABELLED)
-    for photo in tqdm(photos, desc=named.name, unit="photo"):
-        image, labels = load_image(photo.path), photo.values()
-        if labels.shape != image.shape[:2]:
-            raise ValueError(
-                f"{photo.labels} must be {image.shape[:2]} like its photo, got {labels.shape}"
+    maps = read_label_maps(named / "labels", named / "images", names, ignore_label=UNLABELLED)
+    told = asdict(config) if told is None else told
+    begun = (output / RUN).is_file()
+    if begun:
+        check_same_run(output / RUN, {"config": told, "maps": len(maps)})
+    with tqdm(total=len(maps), desc=named.name, unit="photo") as bar:
+        for shard, start in enumerate(range(0, max(len(maps), 1), SHARD_PHOTOS)):
+            some = maps[start : start + SHARD_PHOTOS]
+            if begun and (output / shard_name(shard)).is_file():
+                bar.update(len(some))
+                continue
+            rows = []
+            for photo in some:
+                rows += _name(segmentor, photo, names, config)
+                bar.update()
+            if not begun:
+                _begin(output, named / "images", told, len(maps))
+                begun = True
+            write_pairs(output, shard, rows)
+    return write_summary(output)
+
+
+def _begin(output: Path, images: Path, told: dict[str, Any], maps: int) -> None:
+    """Say in ``run.json`` what is being made, and drop shards of which nothing says so."""
+    for stale in [*output.glob("pairs-*.parquet"), *output.glob(SUMMARY)]:
+        stale.unlink()
+    output.mkdir(parents=True, exist_ok=True)
+    write_run(output, images, told, maps=maps)
+
+
+def _name(
+    segmentor: Segmentor, photo: LabelPhoto, names: Sequence[str], config: NamingConfig
+) -> Iterator[Pair]:
+    image, labels = load_image(photo.path), photo.values()
+    if labels.shape != image.shape[:2]:
+        raise ValueError(
+            f"{photo.labels} must be {image.shape[:2]} like its photo, got {labels.shape}"
+        )
+    for proposal, score, mask in _masks(segmentor, image, config):
+        label, purity = purest(mask, labels)
+        if label is not None and purity >= config.min_purity:
+            yield Pair.from_mask(
+                mask,
+                image=photo.path.name,
+                noun=names[label],
+                proposal=proposal,
+                score=score,
+                probability=purity,
             )
-        for proposal, score, mask in _masks(segmentor, image, config):
-            label, purity = purest(mask, labels)
-            if label is not None and purity >= config.min_purity:
-                yield Pair.from_mask(
-                    mask,
-                    image=photo.path.name,
-                    noun=names[label],
-                    proposal=proposal,
-                    score=score,
-                    probability=purity,
-                )
 
 
 @torch.no_grad()

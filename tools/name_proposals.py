@@ -3,8 +3,8 @@
 Example: python tools/name_proposals.py --model nano --named runs/nano_data/named/coco
   --output runs/nano_data/pairs/proposals_coco
 reads images/, labels/*.png and names.txt of a folder as tools/prepare_nano.py makes them, and
-writes mask-noun pairs (Parquet) for tools/train_net.py --stage clip. A folder that is complete and
-was made with the same settings is left as it is.
+writes mask-noun pairs (Parquet) for tools/train_net.py --stage clip. A run that was
+stopped goes on; a folder that is complete is left as it is.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> int:
         print("name_proposals: error:", *str(error).split(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("name_proposals: stopped, nothing was written", file=sys.stderr)
+        print("name_proposals: stopped; the same command goes on", file=sys.stderr)
         return 130
     print(f"{args.output}  {summary['pairs']:,} pairs  {summary['nouns']:,} nouns")
     return 0

@@ -1,5 +1,7 @@
 """Proposals get the names of the pixels that they cover."""
 
+import shutil
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from labeling import proposal_pairs
 from labeling.named_folder import NamedFolder
-from labeling.proposal_pairs import NamingConfig, name_proposals, purest
+from labeling.proposal_pairs import NamingConfig, is_named, name_proposals, purest
 from maskclip.pairs import decode_mask, images_root, read_pairs
 from maskclip.segmentor_config import SegmentorConfig
 from proposal.proposals import Proposals
@@ -78,6 +81,34 @@ def test_nothing_found_is_an_empty_folder(named, tmp_path):
     summary = name_proposals(segmentor((30, 40)), named, tmp_path / "out", NamingConfig())
     assert summary["pairs"] == 0
     assert read_pairs(tmp_path / "out").num_rows == 0
+
+
+def test_a_stopped_run_goes_on(named, tmp_path, monkeypatch):
+    monkeypatch.setattr(proposal_pairs, "SHARD_PHOTOS", 1)
+    for copy in "bc":
+        Image.new("RGB", SIZE_HW[::-1]).save(named / "images" / f"{copy}.jpg")
+        shutil.copy(named / "labels" / "a.png", named / "labels" / f"{copy}.png")
+    some, seen, config = segmentor((16, 28)), [], NamingConfig()
+    propose = some.proposer.propose
+
+    def stopping(image):
+        seen.append(1)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return propose(image)
+
+    some.proposer.propose = stopping
+    with pytest.raises(KeyboardInterrupt):
+        name_proposals(some, named, tmp_path / "out", config)
+    assert not is_named(tmp_path / "out", asdict(config))
+    assert read_pairs(tmp_path / "out")["image"].to_pylist() == ["a.jpg"]
+    assert name_proposals(some, named, tmp_path / "out", config)["pairs"] == 3
+    assert len(seen) == 4  # the first photo was not looked at again
+    assert read_pairs(tmp_path / "out")["image"].to_pylist() == ["a.jpg", "b.jpg", "c.jpg"]
+    assert is_named(tmp_path / "out", asdict(config))
+    (named / "labels" / "c.png").unlink()
+    with pytest.raises(ValueError, match="maps was 3, is 2; give another --output"):
+        name_proposals(some, named, tmp_path / "out", config)
 
 
 def test_unlabelled_pixels_count_against_a_name():
