@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from labeling.pair_stream import count_rows, stream_rows
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.images import load_image
 from maskclip.json_file import write_json
 from maskclip.pairs import decode_mask, images_root

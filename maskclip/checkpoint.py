@@ -13,7 +13,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from maskclip.checkpoint_source import find_checkpoint, is_checkpoint
-from maskclip.clip import ClipConfig, MaskClip
+from maskclip.clip import MaskClip
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.clip_source import is_open_clip_folder
 from maskclip.segmentor_config import SegmentorConfig

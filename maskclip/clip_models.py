@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from maskclip.clip import ClipConfig, MaskClip
+from maskclip.clip import MaskClip
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_source import ClipSource, find_clip, tags_of
 from maskclip.clip_weights import PROMPTS, fill_clip, read_clip_weights
 from maskclip.hybrid import is_hybrid, parse_hybrid, register_hybrid

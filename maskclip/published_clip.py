@@ -10,7 +10,8 @@ from typing import Any
 import open_clip
 from torch import Tensor
 
-from maskclip.clip import ClipConfig, MaskClip
+from maskclip.clip import MaskClip
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_layout import clip_sizes, open_clip_model, original_layout, original_name
 from maskclip.clip_models import build_clip, from_openai_layout
 from maskclip.clip_weights import PROMPTS, read_clip_weights

@@ -19,7 +19,7 @@ import open_clip
 import torch
 from open_clip.factory import get_model_config
 
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.segmentor import Segmentor, SegmentorConfig
 from proposal.heap import keep_freed_memory

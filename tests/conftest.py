@@ -57,7 +57,7 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     """A checkpoint folder with random weights: 5 queries, 32 x 32 crops, no mask prompts."""
     import torch
 
-    from maskclip.clip import ClipConfig
+    from maskclip.clip_config import ClipConfig
     from maskclip.clip_models import build_clip
     from maskclip.segmentor import Segmentor
     from proposal.backbones import BackboneConfig

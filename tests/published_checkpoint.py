@@ -44,7 +44,7 @@ def random_network(backbone: dict, **sizes: object) -> MaskFormer:
 
 
 def random_clip(prompts: int, model: dict | None = None) -> MaskClip:
-    from maskclip.clip import ClipConfig
+    from maskclip.clip_config import ClipConfig
 
     return build_clip(ClipConfig(name="random", model=model or CLIP, prompt_depth=prompts))
 

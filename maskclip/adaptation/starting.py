@@ -11,7 +11,8 @@ from torch import Tensor
 from maskclip.adaptation.config import TowerConfig
 from maskclip.adaptation.parameters import CONTEXT, PROMPTS
 from maskclip.checkpoint import load_clip
-from maskclip.clip import ClipConfig, MaskClip
+from maskclip.clip import MaskClip
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.trunk_weights import load_trunk
 from proposal.checkpoint_files import load_strictly

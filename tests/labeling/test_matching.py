@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from labeling.matching import MatchConfig, Matcher, ranked
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.segmentor import Segmentor, SegmentorConfig
 from proposal.proposals import Proposals

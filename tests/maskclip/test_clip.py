@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from maskclip.clip import ClipConfig, MaskClip
+from maskclip.clip import MaskClip
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip, nano_config
 
 SIDE = 32

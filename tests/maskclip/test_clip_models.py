@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import (
     build_clip,
     build_tokenizer,

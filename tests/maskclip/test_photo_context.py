@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from maskclip.clip import ClipConfig, MaskClip
+from maskclip.clip import MaskClip
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.photo_context import CHANNELS, STRIDE, PhotoContext
 from maskclip.region_accuracy import classify_masks

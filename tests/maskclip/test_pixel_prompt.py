@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.pixel_prompt import PixelPrompt
 

@@ -3,7 +3,7 @@ import torch
 from open_clip import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.tokenizer import SimpleTokenizer
 
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip, nano_config
 from maskclip.names import parse_names
 from maskclip.text import TextEncoder

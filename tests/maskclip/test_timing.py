@@ -9,7 +9,7 @@ import torch
 from open_clip import CLIPTextCfg, CLIPVisionCfg
 
 from maskclip import timing
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.segmentor import Segmentor
 from maskclip.timing import FULL_SIZE, ROWS, Job, describe_machine, format_table

@@ -14,7 +14,7 @@ from maskclip.adaptation.config import (
     TowerConfig,
     TrainConfig,
 )
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_folder import save_clip
 from maskclip.clip_models import build_clip
 from maskclip.pairs import Pair, write_pairs_folder

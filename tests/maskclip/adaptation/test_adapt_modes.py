@@ -10,7 +10,7 @@ from maskclip.adaptation.config import TowerConfig, TrainConfig
 from maskclip.adaptation.parameters import TRUNK, build_optimizer, schedule_factor
 from maskclip.adaptation.starting import start_clip
 from maskclip.checkpoint import load_clip
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_folder import save_clip
 from maskclip.clip_models import build_clip
 

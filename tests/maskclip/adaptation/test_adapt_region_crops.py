@@ -6,7 +6,7 @@ from PIL import Image
 from maskclip.adaptation.config import DataConfig, PairSource
 from maskclip.adaptation.pair_table import read_table
 from maskclip.adaptation.region_crops import PhotoMemory, RegionCrops, coarsen, vary_box
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
 from maskclip.crops import crop_regions, region_boxes
 from maskclip.images import load_image

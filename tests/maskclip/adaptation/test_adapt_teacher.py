@@ -11,7 +11,7 @@ from maskclip.adaptation.config import PairSource, TrainConfig
 from maskclip.adaptation.pair_table import read_table
 from maskclip.adaptation.parameters import build_optimizer
 from maskclip.adaptation.teacher import RegionTeacher
-from maskclip.clip import ClipConfig
+from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
 
 VISION = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 3, "head_width": 16}
