@@ -13,7 +13,12 @@ from torch.nn import functional as F
 from labeling.ablation.proposals import ProposalCache
 from labeling.ablation.recipe import digest
 from labeling.held_out import HeldOut
-from maskclip.adaptation.features import cells_inside, fingerprint_trunk, spread_cells
+from maskclip.adaptation.features import (
+    cells_inside,
+    fingerprint_trunk,
+    fingerprint_weights,
+    spread_cells,
+)
 from maskclip.annotations import AnnotatedPhoto
 from maskclip.clip import MaskClip
 from maskclip.crops import region_boxes
@@ -29,6 +34,7 @@ class RegionFeatures:
     keep: Tensor  # (Q,) bool
     features: Tensor  # (N, F, h, w)
     inside: Tensor  # (N, h, w) bool, cells with any pixel of the mask
+    context: Tensor | None = None  # (N, 2, F) of the whole photo, for towers that take it
 
     def encode(self, clip: MaskClip) -> Tensor:
         """What the rest of the tower makes of them -> (N, D) unit length."""
@@ -38,7 +44,9 @@ class RegionFeatures:
             crop_masks = spread_cells(self.inside[some], clip.side)
             if not clip.config.mask_prompts:
                 crop_masks = torch.ones_like(crop_masks)
-            found.append(clip.tower.forward_features(self.features[some], crop_masks).float())
+            context = None if self.context is None else self.context[some]
+            tower = clip.tower
+            found.append(tower.forward_features(self.features[some], crop_masks, context).float())
         return F.normalize(torch.cat(found), dim=-1)  # (N, D)
 
 
@@ -58,7 +66,10 @@ class FeatureCache:
         config = clip.config
         crops = [clip.side, config.background, config.background_strength, config.box_margin]
         crops += [config.fill, config.mean, config.std, config.interpolation]
-        self.key = digest(fingerprint_trunk(clip), crops, proposals.key, mask_threshold)
+        seen_by = (
+            [fingerprint_weights(clip.photo_context)] if clip.photo_context is not None else []
+        )
+        self.key = digest(fingerprint_trunk(clip), crops, proposals.key, mask_threshold, *seen_by)
         self.folder = folder / self.key
 
     def fill(self, held_out: HeldOut) -> None:
@@ -85,6 +96,7 @@ class FeatureCache:
         clip, tower = self.clip, self.clip.tower
         keep, boxes_xyxy = region_boxes(masks, self.mask_threshold)
         masks = masks[keep]
+        context = clip.context(clip.see(image), masks)
         grid = tower.tokens.grid
         features, inside = [], [torch.zeros(0, *grid, dtype=torch.bool)]
         for start in range(0, max(len(masks), 1), AT_ONCE):
@@ -92,13 +104,12 @@ class FeatureCache:
             crops, crop_masks = clip.crop(image, masks[some], boxes_xyxy[some])
             features.append(tower.trunk_features(clip.normalise(crops)))
             inside.append(cells_inside(crop_masks, grid))
-        return RegionFeatures(keep, torch.cat(features), torch.cat(inside))
+        return RegionFeatures(keep, torch.cat(features), torch.cat(inside), context)
 
     def _write(self, path: Path, found: RegionFeatures) -> None:
         with open_whole(path) as file:
-            np.savez(
-                file, **{name: part.contiguous().numpy() for name, part in vars(found).items()}
-            )
+            parts = {name: part for name, part in vars(found).items() if part is not None}
+            np.savez(file, **{name: part.contiguous().numpy() for name, part in parts.items()})
 
     def _path(self, photo: AnnotatedPhoto, kind: str) -> Path:
         return self.folder / f"{Path(photo.file_name).stem}.{kind}.npz"

@@ -76,10 +76,11 @@ class Given:
         return self.left.pop(0)
 
 
-@pytest.fixture(scope="module")
-def clip():
+@pytest.fixture(scope="module", params=[False, True], ids=["crops", "photos too"])
+def clip(request):
     torch.manual_seed(0)
-    made = build_clip(replace(nano_config("maskclip_nano_64_w64_d2_s32", 2), templates="single"))
+    config = nano_config("maskclip_nano_64_w64_d2_s32", 2)
+    made = build_clip(replace(config, templates="single", photo_context=request.param))
     with torch.no_grad():
         made.tower.prompts.normal_()
     return made
