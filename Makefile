@@ -8,8 +8,9 @@ OUTPUT ?= output
 CLIP   := $(RUN) tools/train_net.py --stage clip
 PROPOSAL := $(RUN) tools/train_net.py --stage proposal
 CROPS  := clip.background_strength=0.25
-NANO   := segmentor.fusion_weight=0.9 segmentor.temperature=20 segmentor.objectness_power=0.5 segmentor.min_objectness=0.05 \
-  segmentor.background=threshold:0.25 $(CROPS)
+NANO   := segmentor.fusion_weight=0.9 segmentor.temperature=14 segmentor.background=threshold:0.25 \
+  segmentor.objectness_power=0.5 segmentor.certainty_power=0.5 segmentor.size_power=0.25 \
+  segmentor.min_objectness=0.05 $(CROPS)
 NAMED  := coco coco128 msrc_v2 coco_unlabelled flickr8k_1000
 UNSEEN := configs/vocabularies/coco_unseen_words.txt
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskclip.segmentor_config import SegmentorConfig
 from proposal.proposals import Proposals
 
+SMALLEST = 1e-4  # share of a photo below which a mask does not count for more
 NOTHING = -1  # label of a pixel of which no mask says anything
 
 _PIXELS_PER_BLOCK = 4096  # of the masks' grid scored at once,
@@ -73,12 +76,25 @@ def assemble(
     return labels, (best / total.clamp(min=torch.finfo(total.dtype).tiny)).clamp(0, 1)
 
 
-def weigh_masks(proposals: Proposals, power: float) -> Tensor:
-    """Q proposals -> (Q, h, w) soft masks times score ** power, as they count; 0 = all alike."""
-    if not power:
-        return proposals.mask_probs
-    weights = proposals.scores.to(proposals.mask_probs).clamp(min=0) ** power
-    return proposals.mask_probs * weights[:, None, None]
+def weigh_masks(proposals: Proposals, class_probs: Tensor, config: SegmentorConfig) -> Tensor:
+    """Q proposals, (Q, C) what each shows -> (Q, h, w) soft masks, as they count at their pixels.
+
+    Times objectness ** ``objectness_power``, times the likeliest name's probability **
+    ``certainty_power``, over the mask's share of the photo ** ``size_power``. With powers of 0 all
+    masks are alike (SPEC 2.6).
+    """
+    masks = proposals.mask_probs
+    factors = []
+    if config.objectness_power:
+        factors.append(proposals.scores.to(masks).clamp(min=0) ** config.objectness_power)
+    if config.certainty_power and class_probs.shape[1]:
+        factors.append(class_probs.to(masks).amax(dim=1) ** config.certainty_power)
+    if config.size_power:
+        shares = masks.flatten(1).mean(dim=1).clamp(min=SMALLEST)  # (Q,)
+        factors.append(shares**-config.size_power)
+    if not factors:
+        return masks
+    return masks * math.prod(factors)[:, None, None]
 
 
 def score_maps(class_probs: Tensor, mask_probs: Tensor, size_hw: tuple[int, int]) -> Tensor:

@@ -36,10 +36,16 @@ SECTIONS = ("proposer", "clip", "segmentor")  # of config.json, and of overrides
 KNOWN_KEYS = (*SECTIONS, "name", "provenance")
 MASKFORMER = "maskformer"
 # What no longer fits once a part is exchanged: stage 1 speaks in the space of the checkpoint's own
-# CLIP, and the scores of another proposer mean something else.
+# CLIP, another CLIP has a scale of its own, and the scores and sizes of another proposer's masks
+# mean something else.
 UNFITTED = {
-    "clip": ["fusion_weight=1.0"],
-    "proposer": ["fusion_weight=1.0", "objectness_power=0.0", "min_objectness=0.0"],
+    "clip": ["fusion_weight=1.0", "temperature=0.0", "certainty_power=0.0"],
+    "proposer": [
+        "fusion_weight=1.0",
+        "objectness_power=0.0",
+        "size_power=0.0",
+        "min_objectness=0.0",
+    ],
 }
 # What cannot change once a CLIP is built
 FIXED_IN_CLIP = ("model", "prompt_depth", "pixel_prompt", "text_context")

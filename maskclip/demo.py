@@ -34,7 +34,7 @@ def load_demo(path: Path) -> list[tuple[Path, tuple[str, ...]]]:
     """
     config = load_config(DemoConfig, path, [])
     packaged = [(find_in_package(each.photo), each.names) for each in config.photos]
-    more = [(path.parent / each.photo, each.names) for each in config.more]
+    more = [((path.parent / each.photo).resolve(), each.names) for each in config.more]
     return packaged + [(photo, names) for photo, names in more if photo.is_file()]
 
 

@@ -225,7 +225,7 @@ class Segmentor:
         *,
         return_scores: bool,
     ) -> Segmentation:
-        masks = weigh_masks(proposals, self.config.objectness_power).to(self.clip.device)
+        masks = weigh_masks(proposals, named.class_probs, self.config).to(self.clip.device)
         size_hw, count = photo.shape[:2], len(wanted.names)
         labels, confidence = assemble(named.class_probs, masks, size_hw)
         ignored = wanted.background.ignored(labels, confidence, count)

@@ -20,6 +20,8 @@ class SegmentorConfig:
     background: str = "none"  # none | threshold:T | NAME,...
     compat: bool = False  # everything as published (SPEC 2)
     objectness_power: float = 0.0  # masks count by their score to this power; 0 = all alike
+    certainty_power: float = 0.0  # and by their likeliest name's probability to this power
+    size_power: float = 0.0  # and by their share of the photo to minus this power: small on top
     min_objectness: float = 0.0  # proposals that score less are left out: fewer crops, less time
     temperature: float = 0.0  # cosines times this go into the softmax; 0 = CLIP's own, 100 compat
     head_start: float = 0.0  # added to the cosines of names that CLIP's training did not have
@@ -33,7 +35,8 @@ class SegmentorConfig:
             raise ValueError(f"mask_threshold must be in [0, 1), got {self.mask_threshold}")
         if not 0 <= self.min_objectness <= 1:
             raise ValueError(f"min_objectness must be in [0, 1], got {self.min_objectness}")
-        for name in ("objectness_power", "temperature", "head_start"):
+        powers = ("objectness_power", "certainty_power", "size_power")
+        for name in (*powers, "temperature", "head_start"):
             if vars(self)[name] < 0:
                 raise ValueError(f"{name} must be 0 or more, got {vars(self)[name]}")
         if self.clip_batch_size < 1:

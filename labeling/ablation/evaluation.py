@@ -88,11 +88,11 @@ class Evaluation:
         """-> (H, W) int64 of every mode."""
         regions = self.cache.load(photo, "proposals")
         embeddings = regions.encode(clip)
-        masks = weigh_masks(proposals, self.protocol.segmentor.objectness_power)
         labels = {}
         modes = self.protocol.modes(stage1_names=proposals.embeddings is not None)
         for mode, config in modes.items():
             namer = RegionNamer(clip, config)
             named = namer.name_encoded(proposals, regions.keep, embeddings, texts)
+            masks = weigh_masks(proposals, named.class_probs, config)
             labels[mode] = assemble(named.class_probs, masks, photo.size_hw)[0]
         return labels

@@ -100,7 +100,7 @@ class SettingsLabeller:
             if key not in encoded:
                 encoded[key] = namer.encode(image, kept, watch)
             class_probs = namer.name_encoded(kept, *encoded[key], texts).class_probs
-            masks = weigh_masks(kept, config.objectness_power).to(clip.device)
+            masks = weigh_masks(kept, class_probs, config).to(clip.device)
             labels, confidence = assemble(class_probs, masks, image.shape[:2])
             ignored = background.ignored(labels, confidence, count)
             maps.append(self._restore(labels, ignored))
@@ -164,9 +164,10 @@ class TrueClasses:
             proposals.mask_probs, truth, present, config.mask_threshold
         )  # (Q, C)
         keep = shared.sum(axis=1) > 0
-        class_probs = np.eye(len(present), dtype=np.float32)[shared[keep].argmax(axis=1)]
-        masks = weigh_masks(proposals, config.objectness_power)[torch.from_numpy(keep)]
-        labels, _ = assemble(torch.from_numpy(class_probs).to(masks.device), masks, truth.shape)
+        one_hot = np.eye(len(present), dtype=np.float32)[shared[keep].argmax(axis=1)]
+        class_probs = torch.from_numpy(one_hot).to(proposals.mask_probs.device)
+        masks = weigh_masks(proposals[torch.from_numpy(keep)], class_probs, config)
+        labels, _ = assemble(class_probs, masks, truth.shape)
         labels = as_array(labels, np.int64)
         return np.where(labels < 0, NOTHING, np.append(present, NOTHING)[labels])
 

@@ -247,10 +247,21 @@ def test_packaged_names_come_first_and_are_listed(model, monkeypatch):
 
 
 def test_another_proposer_is_not_judged_by_the_scores_of_the_first(model):
-    change_config(model, segmentor={"objectness_power": 1.0, "min_objectness": 0.2})
+    tuned = {"objectness_power": 1.0, "min_objectness": 0.2, "size_power": 0.3}
+    change_config(model, segmentor=tuned)
     own = Segmentor.from_pretrained(model, proposer="maskformer").config
     assert (own.objectness_power, own.min_objectness) == (1.0, 0.2)
     other = Segmentor.from_pretrained(
         model, proposer="superpixels", overrides=["segmentor.min_objectness=0.1"]
     ).config
     assert (other.objectness_power, other.min_objectness) == (0.0, 0.1)
+    assert (own.size_power, other.size_power) == (0.3, 0.0)
+
+
+def test_another_clip_has_a_scale_of_its_own(model):
+    tuned = {"temperature": 14.0, "certainty_power": 0.5, "fusion_weight": 0.7}
+    change_config(model, segmentor=tuned)
+    own = Segmentor.from_pretrained(model).config
+    assert (own.temperature, own.certainty_power, own.fusion_weight) == (14.0, 0.5, 0.7)
+    other = Segmentor.from_pretrained(model, clip=str(model)).config
+    assert (other.temperature, other.certainty_power, other.fusion_weight) == (0.0, 0.0, 1.0)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from maskclip.assemble import weigh_masks
 from maskclip.clip import NEAR
 from maskclip.segmentor import Segmentor, SegmentorConfig
 from proposal.proposals import Proposals
@@ -196,6 +197,26 @@ def test_weak_masks_may_count_less(segmentor):
     assert result.scores.sum(0) == pytest.approx(1.01, abs=1e-4)
 
 
+def test_sure_and_small_masks_may_count_more():
+    masks = torch.zeros(3, 4, 4)
+    masks[0], masks[1, 0], masks[2, :2] = 1, 1, 0.5  # all of the photo, a quarter, a quarter
+    proposals = Proposals(masks, torch.tensor([1.0, 0.25, 1.0]))
+    class_probs = torch.tensor([[0.2, 0.1], [0.3, 0.9], [0.0, 0.0]])
+    for settings, expected in (
+        ({}, [1, 1, 1]),
+        ({"certainty_power": 1}, [0.2, 0.9, 0]),
+        ({"size_power": 0.5}, [1, 2, 2]),
+        ({"objectness_power": 0.5, "certainty_power": 2, "size_power": 1}, [0.04, 1.62, 0]),
+    ):
+        weighed = weigh_masks(proposals, class_probs, SegmentorConfig(**settings))
+        torch.testing.assert_close(weighed, masks * torch.tensor(expected)[:, None, None].float())
+    nothing = Proposals.empty((4, 4))
+    some = SegmentorConfig(certainty_power=1, size_power=1)
+    assert weigh_masks(nothing, torch.zeros(0, 2), some).shape == (0, 4, 4)
+    dust = weigh_masks(Proposals(masks * 0, torch.ones(3)), class_probs, some)
+    assert torch.equal(dust, masks * 0)  # and no number that is none
+
+
 def test_300_names_and_one(segmentor):
     names = [f"thing {number}" for number in range(300)]
     result = segmentor.segment(make_photo(30, 40), names)
@@ -249,6 +270,8 @@ def save_beside(segmentor: Segmentor, folder: Path) -> Path:
         ({"min_objectness": 1.5}, "min_objectness must be"),
         ({"temperature": -1.0}, "temperature must be"),
         ({"head_start": -0.1}, "head_start must be"),
+        ({"certainty_power": -1.0}, "certainty_power must be"),
+        ({"size_power": -1.0}, "size_power must be"),
         ({"clip_batch_size": 0}, "clip_batch_size must be"),
     ],
 )
