@@ -205,18 +205,22 @@ class MaskClip(nn.Module):
         templates = load_templates(self.config.templates)
         return self.text_encoder.encode_names(vocabulary, templates).to(self.device)
 
-    def find_untaught(self, text_embeddings: Tensor) -> Tensor:
-        """(K, D) unit length -> (K,) bool: texts that are near no noun of ``config.taught``.
-
-        Raises:
-            ValueError: it is not known which nouns the image tower was trained on.
-        """
-        config = self.config
-        if not config.taught:
+    def check_taught(self) -> None:
+        """Raise ValueError if it is not known which nouns the image tower was trained on."""
+        if not self.config.taught:
             raise ValueError(
                 "segmentor.head_start needs a CLIP that lists the nouns it was trained on "
                 "(clip.taught), and this one does not: set head_start to 0"
             )
+
+    def find_untaught(self, text_embeddings: Tensor) -> Tensor:
+        """(K, D) unit length -> (K,) bool: texts that are near no noun of ``config.taught``.
+
+        Raises:
+            ValueError: as ``check_taught``.
+        """
+        self.check_taught()
+        config = self.config
         key = (config.taught, config.templates, self.text_fingerprint, self.device)
         if self._taught is None or self._taught[0] != key:
             self._taught = (key, self.encode_nouns(config.taught))  # (nouns, D)

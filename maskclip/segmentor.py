@@ -56,10 +56,15 @@ class Segmentor:
         """Any proposer, a CLIP, the settings; ``name`` and ``proposer_name`` go into results.
 
         ``provenance`` (how it was made, under which licence) goes with it where it is saved.
+
+        Raises:
+            ValueError: a setting that this CLIP cannot serve.
         """
         self.proposer = proposer
         self.clip = clip
         self.config = config or SegmentorConfig()
+        if self.config.head_start:
+            clip.check_taught()
         self.name = name
         self.proposer_name = proposer_name or type(proposer).__name__
         self.provenance = dict(provenance or {})

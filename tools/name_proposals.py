@@ -3,8 +3,8 @@
 Example: python tools/name_proposals.py --model nano --named runs/nano_data/named/coco
   --output runs/nano_data/pairs/proposals_coco
 reads images/, labels/*.png and names.txt of a folder as tools/prepare_nano.py makes them, and
-writes mask-noun pairs (Parquet) for tools/train_net.py --stage clip. A run that was
-stopped goes on; a folder that is complete is left as it is.
+writes mask-noun pairs (Parquet) for tools/train_net.py --stage clip. A run that was stopped goes
+on; a folder that is complete is left as it is.
 """
 
 from __future__ import annotations

@@ -259,9 +259,11 @@ def test_another_proposer_is_not_judged_by_the_scores_of_the_first(model):
 
 
 def test_another_clip_has_a_scale_of_its_own(model):
-    tuned = {"temperature": 14.0, "certainty_power": 0.5, "fusion_weight": 0.7}
-    change_config(model, segmentor=tuned)
+    tuned = {"temperature": 14.0, "certainty_power": 0.5, "fusion_weight": 0.7, "head_start": 0.1}
+    clip = json.loads((model / "config.json").read_text())["clip"]
+    change_config(model, segmentor=tuned, clip=clip | {"taught": ["cat"]})
     own = Segmentor.from_pretrained(model).config
     assert (own.temperature, own.certainty_power, own.fusion_weight) == (14.0, 0.5, 0.7)
     other = Segmentor.from_pretrained(model, clip=str(model)).config
     assert (other.temperature, other.certainty_power, other.fusion_weight) == (0.0, 0.0, 1.0)
+    assert (own.head_start, other.head_start) == (0.1, 0.0)

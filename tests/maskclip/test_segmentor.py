@@ -174,6 +174,8 @@ def test_names_without_training_can_have_a_head_start(tiny_checkpoint):
     segmentor.config = replace(config, head_start=0.05)
     with pytest.raises(ValueError, match="lists the nouns it was trained on"):
         segmentor.segment(photo, NAMES)
+    with pytest.raises(ValueError, match="lists the nouns it was trained on"):  # before any photo
+        Segmentor.from_pretrained(tiny_checkpoint, overrides=["segmentor.head_start=0.05"])
     clip.change(replace(clip.config, taught=("couch", "floor")))
     probs = segmentor.segment(photo, NAMES, return_regions=True).regions.class_probs
     odds = torch.log(probs / plain)
