@@ -6,6 +6,7 @@ TOOLED := $(VENV)/.ready-dev
 INSTALL := $(RUN) -m pip install --quiet --disable-pip-version-check
 OUTPUT ?= output
 CLIP   := $(RUN) tools/train_net.py --stage clip
+DENSE  := $(RUN) tools/train_net.py --stage dense
 PROPOSAL := $(RUN) tools/train_net.py --stage proposal
 CROPS  := clip.background_strength=0.25
 NANO   := segmentor.fusion_weight=0.9 segmentor.temperature=14 segmentor.background=threshold:0.25 \
@@ -25,7 +26,9 @@ $(READY): setup.py requirements/detectron2.txt
 	  { echo "make: maskclip needs Python 3.11 or newer, $(PYTHON) is older: run make PYTHON=python3.11" >&2; exit 2; }
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || \
 	  { echo "make: could not make $(VENV): on Debian or Ubuntu run apt-get install python3-venv" >&2; exit 2; }
-	$(INSTALL) --editable .
+	@$(INSTALL) --editable . || { df -Ph . "$${TMPDIR:-/tmp}" >&2; \
+	  echo "make: could not install; PyTorch with CUDA takes 7 GB here and 4 GB in $${TMPDIR:-/tmp} (above: what is free)" >&2; \
+	  exit 2; }
 	$(INSTALL) --upgrade --no-deps --require-hashes \
 	  --only-binary=:all: --implementation cp --python-version 3.10 \
 	  --target "$$($(RUN) -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" \
@@ -71,9 +74,11 @@ nano: $(READY)
 	$(CLIP) --config configs/clip_nano_1_names.yaml --output runs/clip_nano_1 --resume
 	$(CLIP) --config configs/clip_nano_2_regions.yaml \
 	  --init runs/clip_nano_1 --output runs/clip_nano_2 --resume
+	$(DENSE) --config configs/clip_nano_3_dense.yaml \
+	  --init runs/clip_nano_2 --output runs/clip_nano_3 --resume
 	rm -rf runs/nano
 	$(RUN) tools/convert_checkpoint.py --from parts --proposal runs/proposal_nano_3 \
-	  --clip runs/clip_nano_2 --name nano --half --output runs/nano --set $(NANO)
+	  --clip runs/clip_nano_3 --name nano --half --output runs/nano --set $(NANO)
 	$(RUN) tools/measure_nano.py --model runs/nano --shared ../shared --output runs/nano.quality.json
 	@echo "The model is in runs/nano; copy it to maskclip/weights/nano to package it."
 

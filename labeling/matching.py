@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -106,7 +106,8 @@ class Matcher:
     def __init__(self, segmentor: Segmentor, config: MatchConfig | None = None) -> None:
         self.segmentor = segmentor
         self.config = config or MatchConfig()
-        self._namer = RegionNamer(segmentor.clip, segmentor.config)
+        # Nouns get whole regions: what single places are called does not matter
+        self._namer = RegionNamer(segmentor.clip, replace(segmentor.config, dense_weight=0.0))
         self._clip = _read_alone(segmentor.clip)
         self._texts: dict[str, Tensor] = {}
 
@@ -127,7 +128,8 @@ class Matcher:
         proposals = propose_all(self.segmentor.proposer, [photo], [stem])[0]
         confident = proposals.scores >= self.segmentor.config.min_objectness  # (Q,)
         watch = Stopwatch(self.segmentor.clip.device)
-        keep, embeddings = self._namer.encode(photo, proposals[confident], watch)  # (N, D)
+        encoded = self._namer.encode(photo, proposals[confident], watch)
+        keep, embeddings = encoded.keep, encoded.region_embeddings  # (Q,), (N, D)
         # One by one, as the last bits of an embedding depend on what is encoded beside it
         texts = torch.cat([self._encode(noun) for noun in nouns])  # (C, D)
         owner = torch.arange(len(nouns), device=texts.device)

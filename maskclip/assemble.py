@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from maskclip.bilinear import Axis, interpolate, place_axis
+from maskclip.dense_names import DenseNames, GridNames
 from maskclip.segmentor_config import SegmentorConfig
 from proposal.proposals import Proposals
 
@@ -23,15 +25,6 @@ _PIXEL_VALUES = 4_000_000  # scores gathered at once for pixels between names: 1
 
 
 @dataclass(frozen=True)
-class _Axis:
-    """Where each of n output pixels lies between two of the masks' pixels, along one axis."""
-
-    low: Tensor  # (n,) int64
-    high: Tensor  # (n,) int64
-    share: Tensor  # (n,) float in [0, 1), the weight of ``high``
-
-
-@dataclass(frozen=True)
 class _Between:
     """Output pixels in cells whose corners have different winners. n: pixels, m: cells."""
 
@@ -42,13 +35,20 @@ class _Between:
 
 
 def assemble(
-    class_probs: Tensor, mask_probs: Tensor, size_hw: tuple[int, int]
+    class_probs: Tensor,
+    mask_probs: Tensor,
+    size_hw: tuple[int, int],
+    dense: DenseNames | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(Q, C), (Q, h, w) -> labels (H, W) int64, confidence (H, W) in [0, 1].
 
     A name's score is the sum over proposals of its probability times the soft mask, bilinear from
     h x w to H x W; the largest wins. Confidence is that score over the sum of the masks. A pixel of
     which no mask says anything (all scores zero, no proposals) gets ``NOTHING``.
+
+    With ``dense`` names of weight w the score is, on the masks' grid, 1 - w times the mean of the
+    names of the masks there, weighted by these, plus w times the dense name's probability, and is
+    the confidence. Without proposals there is nothing either way.
 
     The C x H x W scores never exist. At a pixel whose four neighbours on the masks' grid have the
     same winner, this one wins (scores in between are averages of theirs). At the others only names
@@ -60,18 +60,22 @@ def assemble(
         empty = torch.full(size_hw, NOTHING, device=mask_probs.device)
         return empty, torch.zeros(size_hw, device=mask_probs.device)
     masks = mask_probs.float().flatten(1)  # (Q, h * w)
-    class_probs = class_probs.to(masks)
-    grid_labels, grid_best = (each.view(h, w) for each in _best_names(class_probs, masks))
-    rows, columns = _axis(h, size_hw[0], masks.device), _axis(w, size_hw[1], masks.device)
+    class_probs, total = class_probs.to(masks), masks.sum(0)
+    places = None
+    if dense is not None:
+        masks = masks * ((1 - dense.weight) / total.clamp(min=torch.finfo(total.dtype).tiny))
+        places, total = dense.on_grid(h, w), torch.ones_like(total)
+    grid_labels, grid_best = (each.view(h, w) for each in _best_names(class_probs, masks, places))
+    rows, columns = place_axis(h, size_hw[0], masks.device), place_axis(w, size_hw[1], masks.device)
     labels = grid_labels[rows.low][:, columns.low]  # (H, W)
-    best = _interpolate(grid_best, rows, columns)
+    best = interpolate(grid_best, rows, columns)
     mixed = _mixed_cells(grid_labels)  # (h, w)
     for stripe in _stripes(mixed, count + q):
         between = _between(mixed, stripe, rows, columns)
-        names, scores = _contenders(class_probs, masks[:, between.corners.flatten()])
+        names, scores = _contenders(class_probs, masks, between.corners.flatten(), places)
         winner, score = _settle(names, scores, between)
         labels.view(-1)[between.place], best.view(-1)[between.place] = winner, score
-    total = _interpolate(masks.sum(0).view(h, w), rows, columns)
+    total = interpolate(total.view(h, w), rows, columns)
     labels[best <= 0] = NOTHING
     return labels, (best / total.clamp(min=torch.finfo(total.dtype).tiny)).clamp(0, 1)
 
@@ -97,11 +101,24 @@ def weigh_masks(proposals: Proposals, class_probs: Tensor, config: SegmentorConf
     return masks * math.prod(factors)[:, None, None]
 
 
-def score_maps(class_probs: Tensor, mask_probs: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """(Q, C), (Q, h, w) -> (C, H, W): every name's score everywhere, which takes much memory."""
+def score_maps(
+    class_probs: Tensor,
+    mask_probs: Tensor,
+    size_hw: tuple[int, int],
+    dense: DenseNames | None = None,
+) -> Tensor:
+    """(Q, C), (Q, h, w) -> (C, H, W): every name's score everywhere, which takes much memory.
+
+    As ``assemble`` has it, ``dense`` names (of more than C names the first) included.
+    """
     _check(class_probs, mask_probs)
     masks = mask_probs.float()
+    if dense is not None and len(masks):
+        total = masks.sum(0).clamp(min=torch.finfo(masks.dtype).tiny)
+        masks = masks * ((1 - dense.weight) / total)
     scores = torch.einsum("qc,qhw->chw", class_probs.to(masks), masks)
+    if dense is not None and len(masks):
+        scores = scores + dense.on_grid(*masks.shape[1:]).maps()[: len(scores)]
     if not scores.numel():
         return scores.new_zeros(len(scores), *size_hw)
     return F.interpolate(scores[None], size_hw, mode="bilinear", align_corners=False)[0]
@@ -115,35 +132,31 @@ def _check(class_probs: Tensor, mask_probs: Tensor) -> None:
         )
 
 
-def _best_names(class_probs: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+def _best_names(
+    class_probs: Tensor, masks: Tensor, places: GridNames | None
+) -> tuple[Tensor, Tensor]:
     """(Q, C), (Q, p) -> the best name (p,) int64 of each of p pixels, its score (p,)."""
     labels = masks.new_empty(masks.shape[1], dtype=torch.int64)
     best = masks.new_empty(masks.shape[1])
-    for start in range(0, masks.shape[1], _PIXELS_PER_BLOCK):
-        block = slice(start, start + _PIXELS_PER_BLOCK)
-        pixels = masks[:, block].mT  # (p, Q)
-        top, winner = (pixels @ class_probs[:, :_NAMES_PER_BLOCK]).max(dim=1)
+    numbers = torch.arange(masks.shape[1], device=masks.device)
+    for block in numbers.split(_PIXELS_PER_BLOCK):
+        pixels = masks[:, block[0] : block[-1] + 1].mT  # (p, Q)
+        top, winner = _scores(class_probs, pixels, block, places, 0).max(dim=1)
         for first in range(_NAMES_PER_BLOCK, class_probs.shape[1], _NAMES_PER_BLOCK):
-            rival, place = (pixels @ class_probs[:, first : first + _NAMES_PER_BLOCK]).max(dim=1)
+            rival, place = _scores(class_probs, pixels, block, places, first).max(dim=1)
             winner = torch.where(rival > top, place + first, winner)
             top = torch.maximum(top, rival)
         labels[block], best[block] = winner, top
     return labels, best
 
 
-def _axis(length: int, count: int, device: torch.device) -> _Axis:
-    """Bilinear interpolation from ``length`` to ``count`` pixels; corners are not aligned."""
-    scale = torch.tensor(length / count, dtype=torch.float32)
-    place = (scale * (torch.arange(count) + 0.5) - 0.5).clamp(min=0)
-    low = place.long().clamp(max=length - 1)
-    high = (low + 1).clamp(max=length - 1)
-    return _Axis(low.to(device), high.to(device), (place - low).to(device))
-
-
-def _interpolate(grid: Tensor, rows: _Axis, columns: _Axis) -> Tensor:
-    """(h, w) -> (H, W)."""
-    wide = torch.lerp(grid[:, columns.low], grid[:, columns.high], columns.share)  # (h, W)
-    return torch.lerp(wide[rows.low], wide[rows.high], rows.share[:, None])
+def _scores(
+    class_probs: Tensor, pixels: Tensor, numbers: Tensor, places: GridNames | None, first: int
+) -> Tensor:
+    """(Q, C), (p, Q), (p,) which pixels these are -> (p, C') scores of a block of names."""
+    names = slice(first, first + _NAMES_PER_BLOCK)
+    scores = pixels @ class_probs[:, names]
+    return scores if places is None else scores + places.at(numbers, names)
 
 
 def _mixed_cells(labels: Tensor) -> Tensor:
@@ -166,7 +179,7 @@ def _stripes(mixed: Tensor, cost: int) -> Iterator[tuple[int, int]]:
         yield first, len(mixed)
 
 
-def _between(mixed: Tensor, stripe: tuple[int, int], rows: _Axis, columns: _Axis) -> _Between:
+def _between(mixed: Tensor, stripe: tuple[int, int], rows: Axis, columns: Axis) -> _Between:
     """The pixels in mixed cells of a stripe of rows of the masks' grid."""
     (first, last), (h, w) = stripe, mixed.shape
     cell_y, cell_x = mixed[first:last].nonzero(as_tuple=True)  # (m,)
@@ -187,12 +200,18 @@ def _between(mixed: Tensor, stripe: tuple[int, int], rows: _Axis, columns: _Axis
     )
 
 
-def _contenders(class_probs: Tensor, corner_masks: Tensor) -> tuple[Tensor, Tensor]:
-    """(Q, C), (Q, m * 4) -> names (m, k) int64 that can win in m cells, their scores (m, 4, k).
+def _contenders(
+    class_probs: Tensor, masks: Tensor, corners: Tensor, places: GridNames | None
+) -> tuple[Tensor, Tensor]:
+    """(Q, C), (Q, p), (m * 4,) pixels -> names (m, k) int64 that can win in m cells, their scores
+    (m, 4, k).
 
     A name whose best corner is below some other name's worst corner can win nowhere in the cell.
     """
-    scores = (corner_masks.mT @ class_probs).view(-1, 4, class_probs.shape[1])  # (m, 4, C)
+    scores = masks[:, corners].mT @ class_probs
+    if places is not None:
+        scores = scores + places.at(corners)
+    scores = scores.view(-1, 4, class_probs.shape[1])  # (m, 4, C)
     top, bar = scores.amax(dim=1), scores.amin(dim=1).amax(dim=1, keepdim=True)
     count = int((top >= bar).sum(dim=1).max())
     names = top.topk(count, dim=1).indices.sort(dim=1).values  # (m, k), the first wins a tie

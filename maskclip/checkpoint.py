@@ -39,7 +39,14 @@ MASKFORMER = "maskformer"
 # CLIP, another CLIP has a scale of its own, and the scores and sizes of another proposer's masks
 # mean something else.
 UNFITTED = {
-    "clip": ["fusion_weight=1.0", "temperature=0.0", "certainty_power=0.0", "head_start=0.0"],
+    "clip": [
+        "fusion_weight=1.0",
+        "temperature=0.0",
+        "certainty_power=0.0",
+        "head_start=0.0",
+        "dense_weight=0.0",
+        "dense_temperature=0.0",
+    ],
     "proposer": [
         "fusion_weight=1.0",
         "objectness_power=0.0",
@@ -48,7 +55,7 @@ UNFITTED = {
     ],
 }
 # What cannot change once a CLIP is built
-FIXED_IN_CLIP = ("model", "prompt_depth", "pixel_prompt", "text_context")
+FIXED_IN_CLIP = ("model", "prompt_depth", "pixel_prompt", "text_context", "dense_width")
 
 
 @dataclass(frozen=True)

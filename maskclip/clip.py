@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from maskclip.clip_config import PRECISIONS, ClipConfig
 from maskclip.crops import crop_regions, widen_boxes
+from maskclip.dense_head import DenseHead
 from maskclip.names import Vocabulary, parse_names
 from maskclip.photo_context import PhotoContext
 from maskclip.pixel_prompt import PixelPrompt
@@ -30,8 +31,9 @@ class MaskClip(nn.Module):
 
     A state dict holds ``tower.*`` (with ``tower.prompts`` where there are any),
     ``log_logit_scale``, where there are such ``pixel_prompt.*``, ``text_context.*`` and
-    ``photo_context.*`` and, unless the text tower comes from a package, ``text.*``. Gradients flow
-    into all but the text tower and the photo's trunk: inference wants ``torch.no_grad()``.
+    ``photo_context.*``, ``dense_head.*`` and, unless the text tower comes from a package,
+    ``text.*``. Gradients flow into all but the text tower, the photo's trunk and DeepLab's part of
+    the dense head: inference wants ``torch.no_grad()``.
     """
 
     def __init__(
@@ -42,6 +44,9 @@ class MaskClip(nn.Module):
         context = config.photo_context
         self.tower = MaskPromptedTower(model.visual, config.prompt_depth, context=context)
         self.photo_context = PhotoContext() if context else None
+        self.dense_head = None
+        if config.dense_width:
+            self.dense_head = DenseHead(int(config.model["embed_dim"]), config.dense_width)
         self.log_logit_scale = model.logit_scale
         model.text.requires_grad_(False)
         model.text.eval()
@@ -150,6 +155,23 @@ class MaskClip(nn.Module):
         if seen is None:
             return None
         return self.photo_context.pool(seen, masks.to(seen.device))
+
+    def check_dense(self) -> None:
+        """Raise ValueError if there is no head that names places of a photo."""
+        if self.dense_head is None:
+            raise ValueError(
+                "segmentor.dense_weight needs a CLIP with a dense head (train_net --stage dense), "
+                "and this one has none: set dense_weight to 0"
+            )
+
+    def encode_places(self, seen: Tensor) -> Tensor:
+        """What ``see`` gave, (F, u, v) -> (D, u, v) unit length, of the texts' space.
+
+        Raises:
+            ValueError: as ``check_dense``.
+        """
+        self.check_dense()
+        return self.dense_head.embed_map(seen)
 
     def encode_regions(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from maskclip.clip import MaskClip
 from maskclip.crops import region_boxes
+from maskclip.dense_names import DenseNames
 from maskclip.fuse import clip_alone, fuse, head_starts, name_logits, proposal_probs
 from maskclip.segmentor_config import SegmentorConfig
 from maskclip.stopwatch import Stopwatch
@@ -20,12 +21,25 @@ REGIONS_AT_ONCE = 128  # cropped before they are encoded: bounds memory
 
 
 @dataclass(frozen=True)
+class EncodedRegions:
+    """A photo before it is compared with names.
+
+    Q: proposals, N: those that yield a crop, D: embedding size, u x v: cells of the photo's map.
+    """
+
+    keep: Tensor  # (Q,) bool
+    region_embeddings: Tensor  # (N, D) unit length
+    dense_embeddings: Tensor | None = None  # (D, u, v) unit length; none with dense_weight 0
+
+
+@dataclass(frozen=True)
 class NamedRegions:
     """Q: proposals, N: those that yield a crop, C: names, D: embedding size."""
 
     class_probs: Tensor  # (Q, C)
     keep: Tensor  # (Q,) bool
     region_embeddings: Tensor  # (N, D) unit length
+    dense: DenseNames | None = None
 
 
 @dataclass(frozen=True)
@@ -52,24 +66,23 @@ class RegionNamer:
         watch: Stopwatch,
     ) -> NamedRegions:
         """(H, W, 3) uint8 RGB, Q proposals, embeddings (K, D) with owner (K,) -> NamedRegions."""
-        named = self.name_encoded(proposals, *self.encode(photo, proposals, watch), texts)
+        named = self.name_encoded(proposals, self.encode(photo, proposals, watch), texts)
         watch.lap("clip")
         return named
 
     def name_encoded(
         self,
         proposals: Proposals,
-        keep: Tensor,
-        region_embeddings: Tensor,
+        encoded: EncodedRegions,
         texts: tuple[Tensor, Tensor],
     ) -> NamedRegions:
         """``name`` for what ``encode`` gave, which several settings may share."""
-        config = self.config
-        logits = name_logits(region_embeddings, *texts, self.scale)  # (N, C)
+        config, keep = self.config, encoded.keep
+        ahead = None
         if config.head_start:
             untaught = self.clip.find_untaught(texts[0])  # (K,)
-            logits = logits + self.scale * head_starts(untaught, texts[1], config.head_start)
-        clip_probs = logits.softmax(dim=1)  # (N, C)
+            ahead = head_starts(untaught, texts[1], config.head_start)  # (C,)
+        clip_probs = _name_probs(encoded.region_embeddings, texts, self.scale, ahead)  # (N, C)
         if proposals.embeddings is None or config.fusion_weight == 1:
             class_probs = clip_alone(clip_probs, keep)
         else:
@@ -77,12 +90,16 @@ class RegionNamer:
             stage1_probs = proposal_probs(embeddings, no_object, *texts, TEMPERATURE)  # (Q, C)
             weight = config.fusion_weight
             class_probs = fuse(stage1_probs, clip_probs, keep, weight, compat=config.compat)
-        return NamedRegions(class_probs, keep, region_embeddings)
+        dense = None
+        if config.dense_weight and encoded.dense_embeddings is not None:
+            cells = encoded.dense_embeddings.flatten(1).mT  # (u * v, D)
+            scale = config.dense_temperature or self.clip.logit_scale
+            probs = _name_probs(cells, texts, scale, ahead)
+            dense = DenseNames(probs, encoded.dense_embeddings.shape[1:], config.dense_weight)
+        return NamedRegions(class_probs, keep, encoded.region_embeddings, dense)
 
-    def encode(
-        self, photo: np.ndarray, proposals: Proposals, watch: Stopwatch
-    ) -> tuple[Tensor, Tensor]:
-        """(H, W, 3), Q proposals -> keep (Q,) bool, unit-length embeddings (N, D) of those kept."""
+    def encode(self, photo: np.ndarray, proposals: Proposals, watch: Stopwatch) -> EncodedRegions:
+        """(H, W, 3), Q proposals -> EncodedRegions."""
         clip, device = self.clip, self.clip.device
         keep, boxes_xyxy = region_boxes(proposals.mask_probs, self.config.mask_threshold)
         kept = keep.nonzero()[:, 0]
@@ -100,7 +117,11 @@ class RegionNamer:
                 clip.encode_regions(crops, crop_masks, context, batch_size=batch_size)
             )
             watch.lap("clip")
-        return keep.to(device), torch.cat(embeddings)
+        dense = None
+        if self.config.dense_weight and len(kept):
+            dense = clip.encode_places(seen)
+            watch.lap("clip")
+        return EncodedRegions(keep.to(device), torch.cat(embeddings), dense)
 
     def _stage1_embeddings(self, proposals: Proposals) -> tuple[Tensor, Tensor | None]:
         embeddings, no_object = proposals.embeddings, proposals.no_object
@@ -111,3 +132,11 @@ class RegionNamer:
             )
         no_object = None if no_object is None else no_object.to(self.clip.device)
         return embeddings.to(self.clip.device), no_object
+
+
+def _name_probs(
+    embeddings: Tensor, texts: tuple[Tensor, Tensor], scale: float, ahead: Tensor | None
+) -> Tensor:
+    """(N, D) unit length, embeddings (K, D) with owner (K,), head starts (C,) -> (N, C)."""
+    logits = name_logits(embeddings, *texts, scale)
+    return (logits if ahead is None else logits + scale * ahead).softmax(dim=1)

@@ -65,6 +65,8 @@ class Segmentor:
         self.config = config or SegmentorConfig()
         if self.config.head_start:
             clip.check_taught()
+        if self.config.dense_weight:
+            clip.check_dense()
         self.name = name
         self.proposer_name = proposer_name or type(proposer).__name__
         self.provenance = dict(provenance or {})
@@ -232,7 +234,7 @@ class Segmentor:
     ) -> Segmentation:
         masks = weigh_masks(proposals, named.class_probs, self.config).to(self.clip.device)
         size_hw, count = photo.shape[:2], len(wanted.names)
-        labels, confidence = assemble(named.class_probs, masks, size_hw)
+        labels, confidence = assemble(named.class_probs, masks, size_hw, named.dense)
         ignored = wanted.background.ignored(labels, confidence, count)
         class_probs = named.class_probs[:, :count]
         return Segmentation(
@@ -241,7 +243,7 @@ class Segmentor:
             confidence=confidence,
             image=photo,
             model=self._describe(),
-            scores=score_maps(class_probs, masks, size_hw) if return_scores else None,
+            scores=score_maps(class_probs, masks, size_hw, named.dense) if return_scores else None,
         )
 
     def _regions(self, proposals: Proposals, named: NamedRegions, wanted: _Wanted) -> Regions:

@@ -25,18 +25,22 @@ class SegmentorConfig:
     min_objectness: float = 0.0  # proposals that score less are left out: fewer crops, less time
     temperature: float = 0.0  # cosines times this go into the softmax; 0 = CLIP's own, 100 compat
     head_start: float = 0.0  # added to the cosines of names that CLIP's training did not have
+    dense_weight: float = 0.0  # share of what the dense head calls each place; the masks' the rest
+    dense_temperature: float = 0.0  # its cosines times this into the softmax; 0 = CLIP's own
     clip_batch_size: int = 32  # regions in one forward of CLIP
 
     def __post_init__(self) -> None:
         Background.parse(self.background)
         if not 0 <= self.fusion_weight <= 1:
             raise ValueError(f"fusion_weight must be in [0, 1], got {self.fusion_weight}")
+        if not 0 <= self.dense_weight <= 1:
+            raise ValueError(f"dense_weight must be in [0, 1], got {self.dense_weight}")
         if not 0 <= self.mask_threshold < 1:
             raise ValueError(f"mask_threshold must be in [0, 1), got {self.mask_threshold}")
         if not 0 <= self.min_objectness <= 1:
             raise ValueError(f"min_objectness must be in [0, 1], got {self.min_objectness}")
         powers = ("objectness_power", "certainty_power", "size_power")
-        for name in (*powers, "temperature", "head_start"):
+        for name in (*powers, "temperature", "dense_temperature", "head_start"):
             if vars(self)[name] < 0:
                 raise ValueError(f"{name} must be 0 or more, got {vars(self)[name]}")
         if self.clip_batch_size < 1:

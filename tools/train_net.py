@@ -1,4 +1,4 @@
-"""Train one stage: the proposal network, or CLIP on mask-noun pairs.
+"""Train one stage: the proposal network, CLIP on mask-noun pairs, or a CLIP's dense head.
 
 Example: python tools/train_net.py --stage proposal --config configs/proposal_nano.yaml
 --output runs/proposal_nano --set train.iterations=500
@@ -41,6 +41,11 @@ STAGES = {
         "maskclip.adaptation:AdaptConfig",
         "maskclip.adaptation:train",
         "maskclip.adaptation:evaluate",
+    ),
+    "dense": (
+        "maskclip.adaptation.dense_config:DenseTraining",
+        "maskclip.adaptation.dense_training:train",
+        "maskclip.adaptation.dense_training:evaluate",
     ),
 }
 

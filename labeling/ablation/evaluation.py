@@ -17,7 +17,7 @@ from maskclip.clip import MaskClip
 from maskclip.evaluation import Confusion
 from maskclip.fuse import name_logits
 from maskclip.region_accuracy import region_accuracy
-from maskclip.region_names import RegionNamer
+from maskclip.region_names import EncodedRegions, RegionNamer
 from maskclip.segmentor_config import SegmentorConfig
 from proposal.proposals import Proposals
 
@@ -92,7 +92,8 @@ class Evaluation:
         modes = self.protocol.modes(stage1_names=proposals.embeddings is not None)
         for mode, config in modes.items():
             namer = RegionNamer(clip, config)
-            named = namer.name_encoded(proposals, regions.keep, embeddings, texts)
+            encoded = EncodedRegions(regions.keep, embeddings)
+            named = namer.name_encoded(proposals, encoded, texts)
             masks = weigh_masks(proposals, named.class_probs, config)
             labels[mode] = assemble(named.class_probs, masks, photo.size_hw)[0]
         return labels

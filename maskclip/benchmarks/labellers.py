@@ -96,12 +96,13 @@ class SettingsLabeller:
             texts = clip.encode_names(vocabulary.names)
             namer, watch = RegionNamer(clip, config), Stopwatch(clip.device)
             kept = proposals[proposals.scores >= config.min_objectness]
-            key = (config.mask_threshold, config.min_objectness, config.compat)
+            dense = bool(config.dense_weight)
+            key = (config.mask_threshold, config.min_objectness, config.compat, dense)
             if key not in encoded:
                 encoded[key] = namer.encode(image, kept, watch)
-            class_probs = namer.name_encoded(kept, *encoded[key], texts).class_probs
-            masks = weigh_masks(kept, class_probs, config).to(clip.device)
-            labels, confidence = assemble(class_probs, masks, image.shape[:2])
+            named = namer.name_encoded(kept, encoded[key], texts)
+            masks = weigh_masks(kept, named.class_probs, config).to(clip.device)
+            labels, confidence = assemble(named.class_probs, masks, image.shape[:2], named.dense)
             ignored = background.ignored(labels, confidence, count)
             maps.append(self._restore(labels, ignored))
         return maps
@@ -128,7 +129,11 @@ class TrueMasks:
         masks = torch.from_numpy(photo.truth[None] == present[:, None, None]).float()  # (Q, H, W)
         ready = _Ready(Proposals(masks, torch.ones(len(masks))))
         config = replace(
-            self.segmentor.config, fusion_weight=1.0, objectness_power=0.0, min_objectness=0.0
+            self.segmentor.config,
+            fusion_weight=1.0,
+            objectness_power=0.0,
+            min_objectness=0.0,
+            dense_weight=0.0,
         )
         segmentor = Segmentor(ready, self.segmentor.clip, config)
         return ModelLabeller(segmentor, self.names).label([photo])[0]

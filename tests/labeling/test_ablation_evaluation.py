@@ -131,7 +131,8 @@ def test_regions_encode_as_their_crops_do(tmp_path, held_out, proposals, clip):
     image, photo = next(held_out.each("photos"))
     namer = RegionNamer(clip, JOINED)
     with torch.no_grad():
-        keep, embeddings = namer.encode(image, proposals[0], Stopwatch(clip.device))
+        encoded = namer.encode(image, proposals[0], Stopwatch(clip.device))
+        keep, embeddings = encoded.keep, encoded.region_embeddings
         found = cache.load(photo, "proposals")
         torch.testing.assert_close(found.encode(clip), embeddings, atol=1e-5, rtol=0)
     assert torch.equal(found.keep, keep) and keep.sum() == 3

@@ -1,5 +1,8 @@
 """A name for every pixel, against the scores of all names everywhere."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -7,13 +10,7 @@ from torch.nn import functional as F
 from maskclip import assemble as module
 from maskclip.assemble import NOTHING, assemble, score_maps
 
-
-def make_scene(q, c, h, w, *, sharpness=4.0, seed=0):
-    """Smooth masks, as an upsampled network's, and names of which several are close."""
-    random = torch.Generator().manual_seed(seed)
-    class_probs = (sharpness * torch.randn(q, c, generator=random)).softmax(1)
-    mask_logits = 4 * torch.randn(1, q, h // 4 + 1, w // 4 + 1, generator=random)
-    return class_probs, F.interpolate(mask_logits, (h, w), mode="bilinear")[0].sigmoid()
+make_scene = runpy.run_path(str(Path(__file__).with_name("scenes.py")))["make_scene"]
 
 
 def assemble_all_at_once(class_probs, mask_probs, size_hw):

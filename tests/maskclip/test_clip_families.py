@@ -56,13 +56,13 @@ def test_it_encodes_as_open_clip_does(small):
         assert got.shape == (count, clip.embed_dim)
         if count:
             expected = F.normalize(model.encode_image(clip.normalise(crops)), dim=-1)
-            torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
     assert got.std(0).max() > 1e-5  # crops do differ
     prompts = [f"a photo of a {name}." for name in SYNONYMS]
     tokens = clip.text_encoder.tokenizer(prompts)  # (4, context), padded to the full length
     expected = F.normalize(model.encode_text(tokens), dim=-1)
     got = F.normalize(clip.text_encoder.encode_prompts(prompts), dim=-1)
-    torch.testing.assert_close(got, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
     assert got.std(0).max() > 1e-3  # and so do names
     assert clip.logit_scale == pytest.approx(float(model.logit_scale.exp()))
     assert clip.config.mean == (0.5, 0.4, 0.3)

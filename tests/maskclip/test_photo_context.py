@@ -135,7 +135,10 @@ def test_a_checkpoint_keeps_it(tmp_path):
     again = load_clip(str(tmp_path / "run"))
     photo = random_photo()
     assert again.config == clip.config
-    assert torch.equal(again.see(photo), clip.see(photo))
+    weights, read = clip.state_dict(), again.state_dict()
+    assert all(torch.equal(read[name], value) for name, value in weights.items())
+    # A convolution's last bits depend on where in memory its weights lie
+    torch.testing.assert_close(again.see(photo), clip.see(photo), atol=1e-3, rtol=0)
 
 
 def test_a_clip_may_begin_to_read_photos(shared, tmp_path):
@@ -152,4 +155,4 @@ def test_a_clip_may_begin_to_read_photos(shared, tmp_path):
     expected = PhotoContext()
     expected.load(trunk)
     photo = np.asarray(Image.fromarray(random_photo()).resize((64, 64)))
-    assert torch.equal(clip.see(photo), expected.see(photo))
+    torch.testing.assert_close(clip.see(photo), expected.see(photo), atol=1e-3, rtol=0)
