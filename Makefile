@@ -9,9 +9,9 @@ CLIP   := $(RUN) tools/train_net.py --stage clip
 DENSE  := $(RUN) tools/train_net.py --stage dense
 PROPOSAL := $(RUN) tools/train_net.py --stage proposal
 CROPS  := clip.background_strength=0.25
-NANO   := segmentor.fusion_weight=0.9 segmentor.temperature=14 segmentor.background=threshold:0.25 \
+NANO   := segmentor.fusion_weight=0.9 segmentor.temperature=14 segmentor.background=threshold:0.35 \
   segmentor.objectness_power=0.5 segmentor.certainty_power=0.5 segmentor.size_power=0.25 \
-  segmentor.min_objectness=0.05 $(CROPS)
+  segmentor.min_objectness=0.05 segmentor.dense_weight=0.4 segmentor.dense_temperature=40 $(CROPS)
 NAMED  := coco coco128 msrc_v2 coco_unlabelled flickr8k_1000
 UNSEEN := configs/vocabularies/coco_unseen_words.txt
 

@@ -24,15 +24,23 @@ MAY_CHANGE = frozenset(
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """The head; the CLIP that gets it is that of ``--init``."""
+    """The head; the CLIP that gets it, or has it already, is that of ``--init``.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
 
     deeplab: str = (
         ""  # safetensors file of the DeepLab whose trunk reads the photos; for a new head
     )
-    width: int = 512  # of a new head's hidden layer
+    width: int = 512  # of its hidden layer
     # What DeepLab's classes are called, the first (background) left out: the new head learns to
     # tell them apart as DeepLab does, on every cell. None = nothing is learned from them
     rows: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"clip.width must be at least 1, got {self.width}")
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from maskclip.adaptation.dense_config import MAY_CHANGE, DenseTraining
 from maskclip.adaptation.parameters import schedule_factor
 from maskclip.adaptation.teacher import without_mean
 from maskclip.checkpoint import load_clip
+from maskclip.checkpoint_source import find_checkpoint, is_checkpoint
 from maskclip.clip import MaskClip
 from maskclip.clip_folder import save_clip
 from maskclip.clip_models import build_clip
@@ -35,7 +36,7 @@ from maskclip.json_file import write_json
 from maskclip.region_accuracy import region_accuracy
 from maskclip.text_files import write_clip_config
 from maskclip.unseen_words import fold_noun, read_left_out
-from proposal.checkpoint_files import load_strictly
+from proposal.checkpoint_files import load_strictly, read_config
 from proposal.configuration import config_to_dict
 from proposal.training_processes import own_device
 from proposal.training_record import make_record
@@ -216,6 +217,11 @@ def _start(config: DenseTraining, init: str | Path | None) -> tuple[MaskClip, nn
         clip = build_clip(replace(stored.config, dense_width=head.width))
         fresh = {f"dense_head.{key}": value for key, value in clip.dense_head.state_dict().items()}
         load_strictly(clip, stored.state_dict() | fresh, str(init))
+    elif stored.config.dense_width != head.width:
+        raise ValueError(
+            f"the CLIP in {init} has a dense head {stored.config.dense_width} wide already: set "
+            f"clip.width to that, got {head.width}"
+        )
     if head.deeplab:
         last = clip.dense_head.load(head.deeplab)
         rows = last if head.rows else None
@@ -258,4 +264,6 @@ def _save(
     config: DenseTraining, name: str, init: str, folder: Path, clip: MaskClip, steps: int
 ) -> None:
     made = {"stage": "dense", "init": init, "steps": steps, "training": config_to_dict(config)}
+    if is_checkpoint(init):  # all but the head is as it was made there
+        made["tower"] = read_config(find_checkpoint(init)).get("provenance", {})
     save_clip(clip, folder, made, name=name)

@@ -22,6 +22,7 @@ from maskclip.checkpoint import load_clip
 from maskclip.clip_config import ClipConfig
 from maskclip.clip_folder import save_clip
 from maskclip.clip_models import build_clip
+from proposal.checkpoint_files import read_config
 from proposal.training_loop import DivergedError
 
 VISION = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
@@ -40,7 +41,7 @@ def start(tmp_path):
     """A tiny CLIP that reads whole photos, with a trunk of random weights."""
     torch.manual_seed(0)
     clip = build_clip(ClipConfig(name="tiny", model=MODEL, photo_context=True, templates="single"))
-    save_clip(clip, tmp_path / "start", {})
+    save_clip(clip, tmp_path / "start", {"stage": "clip"})
     return tmp_path / "start"
 
 
@@ -80,7 +81,8 @@ def make_config(labelled, deeplab, **settings) -> DenseTraining:
         HeadConfig(deeplab=str(deeplab), width=32, rows=ROWS),
         CellConfig(sources=(source,), evaluate=(source,), cells=40),
         DenseTrainConfig(
-            **{"steps": 40, "batch_size": 64, "warmup_steps": 2, "seed": 1} | settings
+            **{"steps": 40, "batch_size": 64, "cells_per_photo": 8, "warmup_steps": 2, "seed": 1}
+            | settings
         ),
     )
 
@@ -95,6 +97,8 @@ def test_places_learn_their_names(labelled, deeplab, start, tmp_path):
     assert clip.config == replace(before.config, dense_width=32, taught=("road", "sky"))
     weights = clip.state_dict()
     assert all(torch.equal(weights[name], each) for name, each in before.state_dict().items())
+    made = read_config(tmp_path / "run")["provenance"]
+    assert made["stage"] == "dense" and made["tower"] == {"stage": "clip"}
     texts, _ = clip.encode_names(ROWS)
     photo = np.asarray(Image.open(tmp_path / "set/images/3.png"))
     places = clip.encode_places(clip.see(photo))  # (D, u, v)
@@ -169,8 +173,16 @@ def test_what_does_not_fit_is_told_first(labelled, deeplab, start, tmp_path):
         train(replace(config, clip=replace(config.clip, rows=("sky",))), run, init=start)
     with pytest.raises(ValueError, match="set clip.deeplab"):
         train(replace(config, clip=HeadConfig()), run, init=start)
+    with pytest.raises(ValueError, match="clip.width must be at least 1"):
+        HeadConfig(width=0)
+    headed = build_clip(ClipConfig(model=MODEL, photo_context=True, dense_width=8))
+    save_clip(headed, tmp_path / "headed", {})
+    with pytest.raises(ValueError, match="has a dense head 8 wide already"):
+        train(config, run, init=tmp_path / "headed")
     with pytest.raises(ValueError, match="set data.sources"):
         train(replace(config, data=CellConfig()), run, init=start)
+    with pytest.raises(ValueError, match="multiple of train.cells_per_photo, got 64 and 7"):
+        make_config(labelled, deeplab, cells_per_photo=7)
     with pytest.raises(ValueError, match="names is not set"):
         LabelSource(labels="a", images="b")
     with pytest.raises(ValueError, match="needs a CLIP with a dense head"):
