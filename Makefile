@@ -27,7 +27,7 @@ $(READY): setup.py requirements/detectron2.txt
 	@test -x $(RUN) || $(PYTHON) -m venv $(VENV) || \
 	  { echo "make: could not make $(VENV): on Debian or Ubuntu run apt-get install python3-venv" >&2; exit 2; }
 	@$(INSTALL) --editable . || { df -Ph . "$${TMPDIR:-/tmp}" >&2; \
-	  echo "make: could not install; PyTorch with CUDA takes 7 GB here and 4 GB in $${TMPDIR:-/tmp} (above: what is free)" >&2; \
+	  echo "make: could not install; PyTorch with CUDA takes 7 GB here and 3 GB in $${TMPDIR:-/tmp} (above: what is free)" >&2; \
 	  exit 2; }
 	$(INSTALL) --upgrade --no-deps --require-hashes \
 	  --only-binary=:all: --implementation cp --python-version 3.10 \
@@ -74,11 +74,11 @@ nano: $(READY)
 	$(CLIP) --config configs/clip_nano_1_names.yaml --output runs/clip_nano_1 --resume
 	$(CLIP) --config configs/clip_nano_2_regions.yaml \
 	  --init runs/clip_nano_1 --output runs/clip_nano_2 --resume
-	$(DENSE) --config configs/clip_nano_3_dense.yaml \
-	  --init runs/clip_nano_2 --output runs/clip_nano_3 --resume
+	$(DENSE) --config configs/dense_nano.yaml \
+	  --init runs/clip_nano_2 --output runs/dense_nano --resume
 	rm -rf runs/nano
 	$(RUN) tools/convert_checkpoint.py --from parts --proposal runs/proposal_nano_3 \
-	  --clip runs/clip_nano_3 --name nano --half --output runs/nano --set $(NANO)
+	  --clip runs/dense_nano --name nano --half --output runs/nano --set $(NANO)
 	$(RUN) tools/measure_nano.py --model runs/nano --shared ../shared --output runs/nano.quality.json
 	@echo "The model is in runs/nano; copy it to maskclip/weights/nano to package it."
 

@@ -2,6 +2,7 @@
 
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from labeling.teachers import teacher_words
 from maskclip.adaptation.dense_cells import Cells, read_cells
 from maskclip.adaptation.dense_config import (
     CellConfig,
@@ -23,8 +25,10 @@ from maskclip.clip_config import ClipConfig
 from maskclip.clip_folder import save_clip
 from maskclip.clip_models import build_clip
 from proposal.checkpoint_files import read_config
+from proposal.configuration import load_config
 from proposal.training_loop import DivergedError
 
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 VISION = {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16}
 TEXT = {"width": 16, "heads": 1, "layers": 1, "context_length": 24}
 MODEL = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
@@ -85,6 +89,12 @@ def make_config(labelled, deeplab, **settings) -> DenseTraining:
             | settings
         ),
     )
+
+
+def test_nano_s_config_is_understood():
+    config = load_config(DenseTraining, CONFIGS / "dense_nano.yaml", [])
+    assert [source.title for source in config.data.sources][:2] == ["coco", "coco128"]
+    assert config.clip.rows == teacher_words("voc").names
 
 
 def test_places_learn_their_names(labelled, deeplab, start, tmp_path):
