@@ -178,8 +178,10 @@ def _look(clip: MaskClip, source: LabelSource, count: int) -> SourceCells:
     cells, whole, photo, label = [np.zeros((0, CHANNELS), np.float16)], [], [], []
     for index, one in enumerate(tqdm(photos, desc=f"seeing {source.title}", unit="photo")):
         seen = clip.see(load_image(one.path)).cpu()  # (F, u, v)
-        values = read_map(one.labels).astype(np.int64) - source.first_label
-        values[(values < 0) | (values >= len(names))] = UNNAMED
+        read = read_map(one.labels).astype(np.int64)
+        values = read - source.first_label
+        unnamed = (values < 0) | (values >= len(names)) | (read == one.ignore_label)
+        values[unnamed] = UNNAMED
         u, v = seen.shape[1:]
         chosen = rng.permutation(u * v)[:count]
         cells.append(seen.flatten(1).mT[chosen].half().numpy())

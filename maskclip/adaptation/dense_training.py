@@ -17,6 +17,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from maskclip.adaptation.dense_cells import (
+    UNNAMED,
     CellBatch,
     Cells,
     fingerprint_cells,
@@ -27,6 +28,7 @@ from maskclip.adaptation.dense_cells import (
 from maskclip.adaptation.dense_config import MAY_CHANGE, DenseTraining
 from maskclip.adaptation.parameters import schedule_factor
 from maskclip.adaptation.teacher import without_mean
+from maskclip.adaptation.training import REPORT
 from maskclip.checkpoint import load_clip
 from maskclip.checkpoint_source import find_checkpoint, is_checkpoint
 from maskclip.clip import MaskClip
@@ -42,7 +44,6 @@ from proposal.training_processes import own_device
 from proposal.training_record import make_record
 from proposal.training_run import Learner, Purpose, run_training
 
-REPORT = "report.json"  # of a finished training: what was measured, seconds, cells
 LEAST_SEEN = 0.1  # what a cell counts at least that DeepLab takes for background
 
 
@@ -87,7 +88,7 @@ class DenseStep(nn.Module):
             logits,
             nouns,
             weight=self.counts,
-            ignore_index=-1,
+            ignore_index=UNNAMED,
             label_smoothing=config.label_smoothing,
             reduction="sum",
         )
@@ -142,13 +143,12 @@ def train(
         module.requires_grad_(True)
     optimizer = AdamW(_groups(learning, config.train.weight_decay), lr=config.train.learning_rate)
     schedule = LambdaLR(optimizer, schedule_factor(config.train))
-    save = partial(_save, config, output.name, str(init))
     purpose = Purpose(
         folder=output,
         record=make_record(config_to_dict(config), fingerprint_cells(config)),
         may_change=MAY_CHANGE,
         batches=partial(cells.batches, config),
-        save_model=partial(_save_head, save, clip),
+        save_model=partial(_save, config, output.name, str(init), clip),
     )
     if comm.is_main_process():
         write_clip_config(clip, output)  # a text tower's files, if it has any
@@ -251,19 +251,21 @@ def _balanced(shares: np.ndarray, balance: float) -> Tensor:
     return torch.from_numpy(counts / mean if mean else counts).float()
 
 
-def _save_head(save: partial, clip: MaskClip, folder: Path, head: nn.Module, steps: int) -> None:
-    """Save the CLIP with that head, the running average say, in the place of its own."""
-    own, clip.dense_head = clip.dense_head, head
-    try:
-        save(folder, clip, steps)
-    finally:
-        clip.dense_head = own
-
-
 def _save(
-    config: DenseTraining, name: str, init: str, folder: Path, clip: MaskClip, steps: int
+    config: DenseTraining,
+    name: str,
+    init: str,
+    clip: MaskClip,
+    folder: Path,
+    head: nn.Module,
+    steps: int,
 ) -> None:
+    """Save the CLIP with that head, the running average say, in the place of its own."""
     made = {"stage": "dense", "init": init, "steps": steps, "training": config_to_dict(config)}
     if is_checkpoint(init):  # all but the head is as it was made there
         made["tower"] = read_config(find_checkpoint(init)).get("provenance", {})
-    save_clip(clip, folder, made, name=name)
+    own, clip.dense_head = clip.dense_head, head
+    try:
+        save_clip(clip, folder, made, name=name)
+    finally:
+        clip.dense_head = own

@@ -153,6 +153,14 @@ def test_what_is_seen_is_kept(labelled, deeplab, start, tmp_path, monkeypatch):
     assert one.cells.shape == (6 * 40, 320) and set(one.label) == {-1, 0, 1}
 
 
+def test_a_label_can_be_ignored_though_it_has_a_name(labelled, deeplab, start):
+    config = make_config(labelled, deeplab)
+    ignoring = (LabelSource(**labelled, ignore_label=1),)
+    config = replace(config, data=replace(config.data, sources=ignoring))
+    cells = read_cells(load_clip(str(start)), config, frozenset())
+    assert set(cells.sources[0].label) == {-1, 0}
+
+
 def test_nouns_can_be_left_out(labelled, deeplab, start, tmp_path):
     (tmp_path / "unseen.txt").write_text("Road\n")
     config = make_config(labelled, deeplab, steps=2)
