@@ -93,10 +93,16 @@ def crop_regions(
     boxes_xyxy = boxes_xyxy.cpu()
     if compat and image.shape[:2] != masks.shape[1:]:
         image = _resize(image, masks.shape[1:])
-    backdrop = _backdrop(image, background, fill_colour, background_strength)
+    cut = _cut_published
+    if compat:
+        backdrop = _backdrop(image, background, fill_colour, background_strength)
+    else:  # what is faded after resampling need not be resampled twice
+        fades = {"keep": 1.0, "attenuate": background_strength}
+        sharp = {"kernel": KERNELS[interpolation], "strength": fades.get(background, 0.0)}
+        cut, plain = partial(_cut_sharp, **sharp), "mean" if background in fades else background
+        backdrop = _backdrop(image, plain, fill_colour, background_strength)
     if image.shape[:2] == masks.shape[1:]:
         image, backdrop, masks, boxes_xyxy = _trim(image, backdrop, masks, boxes_xyxy)
-    cut = _cut_published if compat else partial(_cut_sharp, kernel=KERNELS[interpolation])
     crops, crop_masks = cut(image.float(), backdrop, masks, boxes_xyxy, side)
     return crops.permute(0, 3, 1, 2), crop_masks  # channels last in memory, as convolutions like it
 
@@ -146,8 +152,12 @@ def _cut_sharp(
     side: int,
     *,
     kernel: Kernel,
+    strength: float,
 ) -> tuple[Tensor, Tensor]:
-    """(H, W, 3), (H, W, 3) or (3,), (N, h, w), (N, 4) -> (N, S, S, 3), (N, S, S)."""
+    """(H, W, 3), (H, W, 3) or (3,), (N, h, w), (N, 4) -> (N, S, S, 3), (N, S, S).
+
+    Outside the masks is the backdrop; through a colour ``strength`` of the image shines.
+    """
     (height, width), (h, w) = image.shape[:2], masks.shape[1:]
     exact_xyxy = boxes_xyxy * torch.tensor([width / w, height / h] * 2, dtype=torch.float64)
     sides = exact_xyxy[:, 2:] - exact_xyxy[:, :2]
@@ -168,6 +178,8 @@ def _cut_sharp(
         seen, outside = mix(columns(pixels, box), box, *taps), behind
         if behind.ndim == 2:
             outside = mix(columns(behind, box), box, *taps)
+        elif strength:
+            outside = torch.lerp(behind, seen, strength)
         crops[chunk] = torch.where(inside[..., None], seen, outside).clamp_(0, 255)
         crop_masks[chunk] = inside
     return crops, crop_masks

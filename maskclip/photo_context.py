@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from maskclip.hybrid import build_trunk
 from maskclip.trunk_weights import load_trunk_weights
+from proposal.inference_copy import InferenceCopy
 
 LONG_SIDE = 513  # pixels of the photo that the trunk reads: those of DeepLab's training
 MOST_ENLARGED = 2.0  # a smaller photo gets no larger than that
@@ -33,6 +34,7 @@ class PhotoContext(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.trunk = build_trunk(STRIDE, head=False)
+        self._inference = InferenceCopy()
         self.requires_grad_(False)
         self.eval()
         self.shape = TOKENS, CHANNELS  # of a region's context
@@ -56,7 +58,7 @@ class PhotoContext(nn.Module):
         weight = next(self.parameters())
         pixels = deeplab_pixels(image, weight.device, LONG_SIDE, MOST_ENLARGED).to(weight.dtype)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return self.trunk(pixels)[-1][0].float()
+        return self._inference.of(self.trunk)(pixels)[-1][0].float()
 
     def pool(self, seen: Tensor, masks: Tensor) -> Tensor:
         """(F, u, v) and (N, h, w) bool -> (N, 2, F): means over each mask, and over the photo."""

@@ -27,7 +27,7 @@ class SegmentorConfig:
     head_start: float = 0.0  # added to the cosines of names that CLIP's training did not have
     dense_weight: float = 0.0  # share of what the dense head calls each place; the masks' the rest
     dense_temperature: float = 0.0  # its cosines times this into the softmax; 0 = CLIP's own
-    clip_batch_size: int = 32  # regions in one forward of CLIP
+    clip_batch_size: int = 0  # regions in one forward of CLIP; 0 = what suits its device
 
     def __post_init__(self) -> None:
         Background.parse(self.background)
@@ -43,5 +43,5 @@ class SegmentorConfig:
         for name in (*powers, "temperature", "dense_temperature", "head_start"):
             if vars(self)[name] < 0:
                 raise ValueError(f"{name} must be 0 or more, got {vars(self)[name]}")
-        if self.clip_batch_size < 1:
-            raise ValueError(f"clip_batch_size must be at least 1, got {self.clip_batch_size}")
+        if self.clip_batch_size < 0:
+            raise ValueError(f"clip_batch_size must be 0 or more, got {self.clip_batch_size}")

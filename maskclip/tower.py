@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from maskclip.photo_context import ContextTokens
+from proposal.inference_copy import InferenceCopy
 
 PROMPT_STD = 0.02  # of the prompts' initial values (SPEC 3)
 
@@ -76,7 +77,7 @@ class MaskPromptedTower(nn.Module):
         """
         if not len(crops):  # many towers cannot take that: they see a blank crop, dropped again
             return self(_one(crops), _one(crop_masks), _one(context))[:0]
-        if self.depth == 0 and self.context is None:
+        if self.depth == 0 and self.context is None and not _has_trunk(self.visual):
             embeddings = self.visual(crops)
             return embeddings[0] if isinstance(embeddings, tuple) else embeddings
         return self._encode(self.tokens.project(crops), crop_masks, context)
@@ -223,6 +224,7 @@ class TimmTokens:
     def __init__(self, visual: TimmModel) -> None:
         trunk = visual.trunk
         self.visual = visual
+        self._inference = InferenceCopy()  # of a hybrid's trunk
         self.prefix: int = trunk.num_prefix_tokens
         self.grid: tuple[int, int] = tuple(trunk.patch_embed.grid_size)
         self.cell: tuple[int, int] = tuple(trunk.patch_embed.feat_ratio(as_scalar=False))
@@ -242,7 +244,7 @@ class TimmTokens:
 
     def trunk_features(self, crops: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, F, h, w)."""
-        features = self.visual.trunk.patch_embed.backbone(crops)
+        features = self._inference.of(self.visual.trunk.patch_embed.backbone)(crops)
         return features[-1] if isinstance(features, (list, tuple)) else features
 
     def project_features(self, features: Tensor) -> Tensor:
@@ -251,6 +253,8 @@ class TimmTokens:
 
     def project(self, crops: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, P, E)."""
+        if _has_trunk(self.visual):
+            return self.project_features(self.trunk_features(crops))
         patches = self.visual.trunk.patch_embed(crops)
         return patches.flatten(1, 2) if patches.ndim == 4 else patches
 

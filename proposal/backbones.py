@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import timm
 from torch import Tensor, nn
 
+from proposal.inference_copy import InferenceCopy
+
 BLOCKS_OF_DEPTH = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}  # of ResNets
 
 
@@ -47,6 +49,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.body = body
         self.channels = channels
+        self._inference = InferenceCopy()
         self.names = names  # detectron2's names of the maps; empty where the maps come as a list
 
     def train(self, mode: bool = True) -> Backbone:
@@ -59,7 +62,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """(B, 3, H, W) images -> four maps (B, channels[i], h, w) at strides 4, 8, 16, 32."""
-        maps = self.body(images)
+        maps = self._inference.of(self.body)(images)
         return tuple(maps[name] for name in self.names) if self.names else tuple(maps)
 
 

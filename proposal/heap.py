@@ -7,8 +7,9 @@ import os
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # of glibc's malloc.h
 NEVER = 2**31 - 1
-# oneDNN remembers how to compute each size of photo, 1,024 of them, scattered over the heap
-CACHE_VARIABLE, CACHED = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 8
+# oneDNN remembers how to compute each layer for each size, 1,024 of them, scattered over the heap.
+# A network that names crops has some 70, which every batch needs again.
+CACHE_VARIABLE, CACHED = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 128
 
 
 def keep_freed_memory() -> bool:

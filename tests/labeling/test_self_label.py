@@ -119,7 +119,7 @@ def test_a_finished_run_is_left_alone(job, finished):
         ({"captions_per_image": "1"}, 'captions_per_image was "all", is "1"'),
         ({"overrides": ("segmentor.mask_threshold=0.4",)}, "mask_threshold was 0.5, is 0.4"),
         ({"shard_size": 5}, "shard_size was 4, is 5"),
-        ({"batch_size": 5}, "segmentor.clip_batch_size was 32, is 5"),
+        ({"batch_size": 5}, "segmentor.clip_batch_size was 0, is 5"),
     ],
 )
 def test_other_settings_are_refused(job, finished, config, message):

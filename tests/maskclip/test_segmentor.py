@@ -274,7 +274,7 @@ def save_beside(segmentor: Segmentor, folder: Path) -> Path:
         ({"head_start": -0.1}, "head_start must be"),
         ({"certainty_power": -1.0}, "certainty_power must be"),
         ({"size_power": -1.0}, "size_power must be"),
-        ({"clip_batch_size": 0}, "clip_batch_size must be"),
+        ({"clip_batch_size": -1}, "clip_batch_size must be"),
     ],
 )
 def test_settings_are_checked(settings, message):
