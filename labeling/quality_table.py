@@ -32,13 +32,13 @@ ROWS = {  # measurement: the lines of the table, each a title and the numbers th
     "pixels": {"": PIXELS},
     "voc": {"": PIXELS[:3]},
     "msrc": {"": PIXELS},
-    "queries": {"": ("right", "wrong", "chance")},
+    "queries": {"": ("right", "wrong", "chance", "AP", "AP_chance")},
 }
 FACTORS = ("AR@100_ratio",)  # that are no percent
 COUNTS = ("regions", "pixels", "queries", "right_masks", "wrong_masks")
 NOT_COMPARED = (
     *COUNTS,
-    *("photos", "unseen_regions", "chance", "unseen_alone_chance", "calibrated_start"),
+    *("photos", "unseen_regions", "chance", "AP_chance", "unseen_alone_chance", "calibrated_start"),
 )
 LOWER_IS_BETTER = ("wrong",)
 TIE = 1e-9
@@ -56,7 +56,9 @@ def table(numbers: dict[str, Any]) -> str:
                     about = f"{who}, {title}" if title else who
                     lines.append(f"| {part} | {about} | {', '.join(shown)}{counted} |")
             for text, shares in metrics.get("per_query", {}).items():
-                shown = ", ".join(f"{key} {shares[key]:.1f}" for key in ("right", "wrong"))
+                shown = ", ".join(
+                    f"{key} {shares[key]:.1f}" for key in ("right", "wrong", "AP") if key in shares
+                )
                 masks = shares["right_masks"]
                 lines.append(f"| {part} | {_cell(text)} | {shown} of {masks:,} right masks |")
     return "\n".join(lines)

@@ -7,7 +7,10 @@ a mask gets the query where it scores above them all. Measured on ground-truth m
 - *right*: the share of the masks that are meant by the query which get it;
 - *wrong*: the share of all other masks that get it, though they are something else. Masks of the
   names under ``either`` count for neither: whether a toilet is *something to sit on* is a matter
-  of taste.
+  of taste;
+- *AP*: average precision of the masks in the order of how far the query's score is above the best
+  other one, whatever its sign. A model that gives queries away more freely gains in *right* and
+  loses in *wrong*; this one number does not depend on it. By chance it is *AP_chance*.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ import numpy as np
 
 from labeling.mask_scores import MaskScores
 from labeling.word_lists import DATA
+
+MEASURES = ("right", "wrong", "chance", "AP", "AP_chance")
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def measure_queries(scores: MaskScores, table: QueryTable) -> dict[str, Any]:
     found = {text: shares for text, shares in found.items() if shares["right"] is not None}
     means = {
         measure: float(np.mean([shares[measure] for shares in found.values()])) if found else None
-        for measure in ("right", "wrong", "chance")
+        for measure in MEASURES
     }
     return {"model": means | {"queries": len(found), "per_query": found}}
 
@@ -85,6 +90,7 @@ def measure_queries(scores: MaskScores, table: QueryTable) -> dict[str, Any]:
 def _measure_query(scores: MaskScores, query: Query, table: QueryTable) -> dict[str, Any]:
     others = table.others(query)
     logits = scores.columns((query.text, *others))  # (N, 1 + C)
+    above = logits[:, 0] - logits[:, 1:].max(axis=1, initial=-np.inf)  # (N,)
     gets = logits.argmax(axis=1) == 0
     true = np.array(scores.true, dtype=object)
     right, neither = np.isin(true, query.right), np.isin(true, query.either)
@@ -93,6 +99,8 @@ def _measure_query(scores: MaskScores, query: Query, table: QueryTable) -> dict[
         "right": _share(gets[right]),
         "wrong": _share(gets[wrong]) or 0.0,
         "chance": 100 / (1 + len(others)),
+        "AP": _average_precision(above[right | wrong], right[right | wrong]),
+        "AP_chance": _share(right[right | wrong]),
         "right_masks": int(right.sum()),
         "wrong_masks": int(wrong.sum()),
     }
@@ -100,3 +108,10 @@ def _measure_query(scores: MaskScores, query: Query, table: QueryTable) -> dict[
 
 def _share(hits: np.ndarray) -> float | None:
     return 100 * float(hits.mean()) if len(hits) else None
+
+
+def _average_precision(scores: np.ndarray, right: np.ndarray) -> float | None:
+    """(n,) scores and (n,) bool -> in percent: the mean precision down to each right one."""
+    hits = right[np.argsort(-scores, kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)  # (n,)
+    return _share(precision[hits])

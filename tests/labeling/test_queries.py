@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from labeling.mask_scores import MaskScores
-from labeling.queries import Query, QueryTable, measure_queries, read_queries
+from labeling.queries import MEASURES, Query, QueryTable, measure_queries, read_queries
 from maskclip.names import parse_names, read_class_file
 
 VOCABULARY = Path(__file__).resolve().parents[2] / "configs" / "vocabularies" / "coco80.txt"
@@ -29,12 +29,15 @@ def test_shares_of_right_and_wrong_masks():
     assert animal["wrong"] == pytest.approx(100 * 1 / 2)
     assert animal["chance"] == pytest.approx(100 / 3)
     assert (animal["right_masks"], animal["wrong_masks"]) == (3, 2)
+    # In order: dog and car (1 above), cat (0.5), person and dog (1 below); cat is no rival
+    assert animal["AP"] == found["AP"] == pytest.approx(100 * (1 + 2 / 3 + 3 / 4) / 3)
+    assert animal["AP_chance"] == pytest.approx(60)
 
 
 def test_no_masks_at_all():
     scores = MaskScores(np.zeros((0, len(TABLE.texts)), np.float32), TABLE.texts, ())
     found = measure_queries(scores, TABLE)["model"]
-    assert found == {"right": None, "wrong": None, "chance": None, "queries": 0, "per_query": {}}
+    assert found == dict.fromkeys(MEASURES) | {"queries": 0, "per_query": {}}
 
 
 def test_the_packaged_queries_are_about_coco_and_in_no_list():
