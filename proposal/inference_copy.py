@@ -23,9 +23,14 @@ class InferenceCopy:
         self._made_of: tuple = ()
 
     def of(self, network: nn.Module) -> nn.Module:
-        """What to call: the copy, or where gradients or batch statistics are taken the network."""
-        norms = (module for module in network.modules() if isinstance(module, nn.BatchNorm2d))
-        if torch.is_grad_enabled() or any(norm.training for norm in norms):
+        """What to call: the copy, or the network where gradients or batch statistics are taken.
+
+        A network without batch norms is not copied.
+        """
+        if torch.is_grad_enabled():
+            return network
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        if not norms or any(norm.training for norm in norms):
             return network
         made_of = id(network), *map(_state, chain(network.parameters(), network.buffers()))
         if self._copy is None or made_of != self._made_of:

@@ -62,6 +62,12 @@ def test_gradients_go_through_the_network_itself():
 
 
 @torch.no_grad()
+def test_nothing_is_copied_where_nothing_is_folded():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4))
+    assert InferenceCopy().of(network) is network
+
+
+@torch.no_grad()
 def test_statistics_are_taken_by_the_network_itself():
     network = small().train()
     assert InferenceCopy().of(network) is network
