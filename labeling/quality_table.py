@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from labeling.queries import MEASURES
+
 PIXELS = ("mIoU", "mIoU_union", "pACC", "seen_mIoU", "unseen_mIoU", "hIoU")
 ROWS = {  # measurement: the lines of the table, each a title and the numbers that it shows
     "proposals": {"": ("AR@10", "AR@100", "AR@100_large", "best_overlap", "AR@100_ratio")},
@@ -32,7 +34,7 @@ ROWS = {  # measurement: the lines of the table, each a title and the numbers th
     "pixels": {"": PIXELS},
     "voc": {"": PIXELS[:3]},
     "msrc": {"": PIXELS},
-    "queries": {"": ("right", "wrong", "chance", "AP", "AP_chance")},
+    "queries": {"": MEASURES},
 }
 FACTORS = ("AR@100_ratio",)  # that are no percent
 COUNTS = ("regions", "pixels", "queries", "right_masks", "wrong_masks")

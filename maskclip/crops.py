@@ -93,17 +93,12 @@ def crop_regions(
     boxes_xyxy = boxes_xyxy.cpu()
     if compat and image.shape[:2] != masks.shape[1:]:
         image = _resize(image, masks.shape[1:])
-    cut = _cut_published
-    if compat:
-        backdrop = _backdrop(image, background, fill_colour, background_strength)
-    else:  # what is faded after resampling need not be resampled twice
-        fades = {"keep": 1.0, "attenuate": background_strength}
-        sharp = {"kernel": KERNELS[interpolation], "strength": fades.get(background, 0.0)}
-        cut, plain = partial(_cut_sharp, **sharp), "mean" if background in fades else background
-        backdrop = _backdrop(image, plain, fill_colour, background_strength)
+    backdrop = _blur(image) if background == "blur" else fill_colour
+    strength = {"attenuate": background_strength, "keep": 1.0}.get(background, 0.0)
     if image.shape[:2] == masks.shape[1:]:
         image, backdrop, masks, boxes_xyxy = _trim(image, backdrop, masks, boxes_xyxy)
-    crops, crop_masks = cut(image.float(), backdrop, masks, boxes_xyxy, side)
+    cut = _cut_published if compat else partial(_cut_sharp, kernel=KERNELS[interpolation])
+    crops, crop_masks = cut(image.float(), backdrop, masks, boxes_xyxy, side, strength)
     return crops.permute(0, 3, 1, 2), crop_masks  # channels last in memory, as convolutions like it
 
 
@@ -122,9 +117,12 @@ def _check(image: Tensor, masks: Tensor, boxes_xyxy: Tensor, background: str) ->
 
 
 def _cut_published(
-    image: Tensor, backdrop: Tensor, masks: Tensor, boxes_xyxy: Tensor, side: int
+    image: Tensor, backdrop: Tensor, masks: Tensor, boxes_xyxy: Tensor, side: int, strength: float
 ) -> tuple[Tensor, Tensor]:
-    """(h, w, 3), (h, w, 3) or (3,), (N, h, w), (N, 4) -> (N, S, S, 3), (N, S, S)."""
+    """(h, w, 3), (h, w, 3) or (3,), (N, h, w), (N, 4) -> (N, S, S, 3), (N, S, S).
+
+    Outside the masks is the backdrop; through a colour ``strength`` of the image shines.
+    """
     size_hw = masks.shape[1:]
     pixels, mask_pixels = flat_image(image), flat_masks(masks)
     behind = flat_image(backdrop) if backdrop.ndim == 3 else backdrop
@@ -135,8 +133,9 @@ def _cut_published(
     for chunk in boxes.chunks():
         box, mask_box = boxes[chunk], mask_boxes[chunk]
         inside = columns(mask_pixels[:, None], mask_box)  # (R, K, 1)
-        outside = columns(behind, box) if behind.ndim == 2 else behind
-        filled = torch.where(inside, columns(pixels, box), outside)  # (R, K, 3)
+        seen = columns(pixels, box)  # (R, K, 3)
+        outside = columns(behind, box) if behind.ndim == 2 else _fade(behind, seen, strength)
+        filled = torch.where(inside, seen, outside)  # (R, K, 3)
         zero = torch.zeros_like(box.width)
         taps = [place_taps(zero, end, side, PUBLISHED) for end in (box.width, box.height)]
         crops[chunk] = mix(filled, box, *taps)
@@ -150,14 +149,11 @@ def _cut_sharp(
     masks: Tensor,
     boxes_xyxy: Tensor,
     side: int,
+    strength: float,
     *,
     kernel: Kernel,
-    strength: float,
 ) -> tuple[Tensor, Tensor]:
-    """(H, W, 3), (H, W, 3) or (3,), (N, h, w), (N, 4) -> (N, S, S, 3), (N, S, S).
-
-    Outside the masks is the backdrop; through a colour ``strength`` of the image shines.
-    """
+    """As ``_cut_published``, of an image (H, W, 3) at its own size."""
     (height, width), (h, w) = image.shape[:2], masks.shape[1:]
     exact_xyxy = boxes_xyxy * torch.tensor([width / w, height / h] * 2, dtype=torch.float64)
     sides = exact_xyxy[:, 2:] - exact_xyxy[:, :2]
@@ -175,11 +171,11 @@ def _cut_sharp(
         box, extent = boxes[chunk], exact_xyxy[chunk] - outer_xyxy[chunk, :2].repeat(1, 2)
         taps = [place_taps(extent[:, i], extent[:, i + 2], side, kernel) for i in (0, 1)]
         inside = pick_linear(mask_pixels, mask_boxes[chunk], side)  # (n, S, S)
-        seen, outside = mix(columns(pixels, box), box, *taps), behind
+        seen = mix(columns(pixels, box), box, *taps)  # faded afterwards, not resampled twice
         if behind.ndim == 2:
             outside = mix(columns(behind, box), box, *taps)
-        elif strength:
-            outside = torch.lerp(behind, seen, strength)
+        else:
+            outside = _fade(behind, seen, strength)
         crops[chunk] = torch.where(inside[..., None], seen, outside).clamp_(0, 255)
         crop_masks[chunk] = inside
     return crops, crop_masks
@@ -191,14 +187,13 @@ def _resize(image: Tensor, size_hw: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.array(resized)).to(image.device)
 
 
-def _backdrop(image: Tensor, background: str, fill_colour: Tensor, strength: float) -> Tensor:
-    """(H, W, 3) uint8 -> what is seen outside the mask: (H, W, 3) float, or the colour (3,)."""
-    if background == "mean":
-        return fill_colour
-    if background == "attenuate":
-        return torch.lerp(fill_colour, image.float(), strength)
-    if background == "keep":
-        return image.float()
+def _fade(colour: Tensor, seen: Tensor, strength: float) -> Tensor:
+    """(3,), (..., 3) -> what is seen outside the mask where that is a colour."""
+    return torch.lerp(colour, seen, strength) if strength else colour
+
+
+def _blur(image: Tensor) -> Tensor:
+    """(H, W, 3) uint8 -> (H, W, 3) float."""
     height, width = image.shape[:2]
     shrink = min(1, BLUR_SIZE / max(height, width))
     coarse_hw = (max(1, round(height * shrink)), max(1, round(width * shrink)))

@@ -40,8 +40,7 @@ class SegmentorConfig:
         if not 0 <= self.min_objectness <= 1:
             raise ValueError(f"min_objectness must be in [0, 1], got {self.min_objectness}")
         powers = ("objectness_power", "certainty_power", "size_power")
-        for name in (*powers, "temperature", "dense_temperature", "head_start"):
+        others = ("temperature", "dense_temperature", "head_start", "clip_batch_size")
+        for name in (*powers, *others):
             if vars(self)[name] < 0:
                 raise ValueError(f"{name} must be 0 or more, got {vars(self)[name]}")
-        if self.clip_batch_size < 0:
-            raise ValueError(f"clip_batch_size must be 0 or more, got {self.clip_batch_size}")

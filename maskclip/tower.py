@@ -77,7 +77,7 @@ class MaskPromptedTower(nn.Module):
         """
         if not len(crops):  # many towers cannot take that: they see a blank crop, dropped again
             return self(_one(crops), _one(crop_masks), _one(context))[:0]
-        if self.depth == 0 and self.context is None and not _has_trunk(self.visual):
+        if self.tokens is None:
             embeddings = self.visual(crops)
             return embeddings[0] if isinstance(embeddings, tuple) else embeddings
         return self._encode(self.tokens.project(crops), crop_masks, context)
