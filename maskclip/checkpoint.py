@@ -55,7 +55,10 @@ UNFITTED = {
     ],
 }
 # What cannot change once a CLIP is built
-FIXED_IN_CLIP = ("model", "prompt_depth", "pixel_prompt", "text_context", "dense_width")
+FIXED_IN_CLIP = (
+    *("model", "prompt_depth", "pixel_prompt", "text_context"),
+    *("photo_context", "photo_detector", "dense_width"),
+)
 
 
 @dataclass(frozen=True)

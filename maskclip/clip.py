@@ -14,7 +14,7 @@ from maskclip.clip_config import PRECISIONS, ClipConfig
 from maskclip.crops import crop_regions, widen_boxes
 from maskclip.dense_head import DenseHead
 from maskclip.names import Vocabulary, parse_names
-from maskclip.photo_context import PhotoContext
+from maskclip.photo_context import PhotoContext, count_channels
 from maskclip.pixel_prompt import PixelPrompt
 from maskclip.templates import load_templates
 from maskclip.text import TextEncoder
@@ -42,12 +42,16 @@ class MaskClip(nn.Module):
     ) -> None:
         """A configuration, the open_clip CustomTextCLIP it describes, and its tokenizer."""
         super().__init__()
-        context = config.photo_context
-        self.tower = MaskPromptedTower(model.visual, config.prompt_depth, context=context)
-        self.photo_context = PhotoContext() if context else None
+        context, detector = config.photo_context, config.photo_detector
+        self.tower = MaskPromptedTower(
+            model.visual, config.prompt_depth, context=context, detector_too=detector
+        )
+        self.photo_context = PhotoContext(detector_too=detector) if context else None
         self.dense_head = None
         if config.dense_width:
-            self.dense_head = DenseHead(int(config.model["embed_dim"]), config.dense_width)
+            self.dense_head = DenseHead(
+                int(config.model["embed_dim"]), config.dense_width, count_channels(detector)
+            )
         self.log_logit_scale = model.logit_scale
         model.text.requires_grad_(False)
         model.text.eval()

@@ -36,6 +36,7 @@ class ClipConfig:
     pixel_prompt: float = 0.0  # alpha of a learned prompt on the region's pixels; 0 = none
     text_context: int = 0  # learned tokens before each name, in place of templates
     photo_context: bool = False  # regions also know what a second trunk sees of the whole photo
+    photo_detector: bool = False  # … and what a detector of COCO's objects sees of it
     dense_width: int = 0  # of a head that names places of that trunk's map; 0 = none
     mean: tuple[float, float, float] = (
         open_clip.OPENAI_DATASET_MEAN
@@ -66,6 +67,8 @@ class ClipConfig:
         for name in ("box_margin", "text_context"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.photo_detector and not self.photo_context:
+            raise ValueError("photo_detector needs photo_context, on whose grid its maps lie")
         if self.dense_width < 0 or (self.dense_width and not self.photo_context):
             raise ValueError(
                 "dense_width must be 0, or above with photo_context, whose map the head reads, got "

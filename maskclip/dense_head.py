@@ -22,19 +22,19 @@ class DenseHead(nn.Module):
 
     What DeepLab's own head makes of the map (frozen), beside the map, goes through two layers into
     the space of the texts. Ours; LSeg (arXiv 2201.03546) compares pixels with texts likewise. All
-    of it is 1 x 1, so that cells need no grid here. n: cells, F: channels of the map, D: embedding
-    size.
+    of it is 1 x 1, so that cells need no grid here. n: cells, F: channels of the map, of which
+    DeepLab's trunk made the first 320, D: embedding size.
     """
 
-    def __init__(self, embed_dim: int, width: int) -> None:
+    def __init__(self, embed_dim: int, width: int, channels: int = CHANNELS) -> None:
         super().__init__()
         self.image_pooling = nn.Linear(CHANNELS, DEEPLAB_WIDTH)
         self.aspp0 = nn.Linear(CHANNELS, DEEPLAB_WIDTH)
         self.concat_projection = nn.Linear(2 * DEEPLAB_WIDTH, DEEPLAB_WIDTH)
         for name in DEEPLAB:
             getattr(self, name).requires_grad_(False)
-        self.norm = nn.LayerNorm(2 * CHANNELS + DEEPLAB_WIDTH)
-        self.hidden = nn.Linear(2 * CHANNELS + DEEPLAB_WIDTH, width)
+        self.norm = nn.LayerNorm(2 * channels + DEEPLAB_WIDTH)
+        self.hidden = nn.Linear(2 * channels + DEEPLAB_WIDTH, width)
         self.dropout = nn.Dropout(0.2)
         self.proj = nn.Linear(width, embed_dim)
 
@@ -63,8 +63,9 @@ class DenseHead(nn.Module):
 
     def read(self, cells: Tensor, whole: Tensor) -> Tensor:
         """(n, F), the means of their photos (n, F) -> (n, 256), what DeepLab's last layer reads."""
-        pooled = self.image_pooling(whole).relu()
-        return self.concat_projection(torch.cat([pooled, self.aspp0(cells).relu()], 1)).relu()
+        pooled = self.image_pooling(whole[:, :CHANNELS]).relu()
+        here = self.aspp0(cells[:, :CHANNELS]).relu()
+        return self.concat_projection(torch.cat([pooled, here], 1)).relu()
 
     def forward(self, cells: Tensor, whole: Tensor) -> Tensor:
         """(n, F), the means of their photos (n, F) -> (n, D) unit length."""

@@ -127,3 +127,17 @@ def build_trunk(stride: int, head: bool, kind: str = "") -> nn.Module:
     if head:
         return timm.create_model(TRUNKS[kind], num_classes=0, global_pool="", **settings)
     return timm.create_model(TRUNKS[kind], features_only=True, out_indices=(4,), **settings)
+
+
+def hybrid_trunk(visual: nn.Module) -> nn.Module:
+    """The convolutional trunk of a hybrid tower.
+
+    Raises:
+        ValueError: the tower is of another kind.
+    """
+    patches = getattr(getattr(visual, "trunk", None), "patch_embed", None)
+    if not isinstance(patches, HybridEmbed):
+        raise ValueError(
+            f"only hybrid towers have a convolutional trunk, got a {type(visual).__name__}"
+        )
+    return patches.backbone

@@ -11,6 +11,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from maskclip import detector
+from maskclip.detector import Detector
 from maskclip.hybrid import build_trunk
 from maskclip.trunk_weights import load_trunk_weights
 from proposal.inference_copy import InferenceCopy
@@ -18,7 +20,7 @@ from proposal.inference_copy import InferenceCopy
 LONG_SIDE = 513  # pixels of the photo that the trunk reads: those of DeepLab's training
 MOST_ENLARGED = 2.0  # a smaller photo gets no larger than that
 STRIDE = 16
-CHANNELS = 320  # F
+CHANNELS = 320  # of that trunk's map
 TOKENS = 2  # of a region: the mean over its mask, the mean over the photo
 
 
@@ -27,17 +29,21 @@ class PhotoContext(nn.Module):
 
     Ours: a crop shows a small thing (a fork, a mouse) without what it lies on, and no more pixels
     than it has; a map of the whole photo knows both, at the price of one pass a photo. Regions
-    pool it as F-VLM (arXiv 2209.15639) pools its own.
-    N: regions, F: channels, H x W: the photo, h x w: the masks, u x v: the map.
+    pool it as F-VLM (arXiv 2209.15639) pools its own. With a detector there are two trunks, whose
+    maps lie on one grid.
+    N: regions, F: channels of all maps, H x W: the photo, h x w: the masks, u x v: the grid.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, detector_too: bool = False) -> None:
+        """``detector_too``: a detector reads the photo as well."""
         super().__init__()
         self.trunk = build_trunk(STRIDE, head=False)
+        self.detector = Detector() if detector_too else None
         self._inference = InferenceCopy()
         self.requires_grad_(False)
         self.eval()
-        self.shape = TOKENS, CHANNELS  # of a region's context
+        self.channels = count_channels(detector_too)  # F
+        self.shape = TOKENS, self.channels  # of a region's context
 
     def train(self, mode: bool = True) -> PhotoContext:
         """It stays as it is: its statistics are part of its weights."""
@@ -58,7 +64,10 @@ class PhotoContext(nn.Module):
         weight = next(self.parameters())
         pixels = deeplab_pixels(image, weight.device, LONG_SIDE, MOST_ENLARGED).to(weight.dtype)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return self._inference.of(self.trunk)(pixels)[-1][0].float()
+        seen = self._inference.of(self.trunk)(pixels)[-1][0].float()
+        if self.detector is None:
+            return seen
+        return torch.cat([seen, self.detector.see(pixels, seen.shape[1:]).float()])
 
     def pool(self, seen: Tensor, masks: Tensor) -> Tensor:
         """(F, u, v) and (N, h, w) bool -> (N, 2, F): means over each mask, and over the photo."""
@@ -80,16 +89,36 @@ def deeplab_pixels(
     return torch.from_numpy(resized).to(device).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-class ContextTokens(nn.Module):
-    """Makes tokens for a transformer of a region's context. E: the transformer's width."""
+def count_channels(detector_too: bool) -> int:
+    """F: the channels of all that is seen of a photo."""
+    return CHANNELS + (detector.CHANNELS if detector_too else 0)
 
-    def __init__(self, width: int, dropout: float = 0.2) -> None:
+
+class TrunkTokens(nn.Module):
+    """Makes tokens for a transformer of what one trunk saw. E: the transformer's width."""
+
+    def __init__(self, channels: int, width: int, dropout: float = 0.2) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(CHANNELS)
+        self.norm = nn.LayerNorm(channels)
         self.dropout = nn.Dropout(dropout)
-        self.proj = nn.ModuleList(nn.Linear(CHANNELS, width) for _ in range(TOKENS))
+        self.proj = nn.ModuleList(nn.Linear(channels, width) for _ in range(TOKENS))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """(N, 2, channels) -> (N, 2, E)."""
+        parts = self.dropout(self.norm(context)).unbind(dim=1)
+        return torch.stack([proj(p) for proj, p in zip(self.proj, parts, strict=True)], dim=1)
+
+
+class ContextTokens(TrunkTokens):
+    """Makes tokens of a region's context: the sums of what each trunk has to say."""
+
+    def __init__(self, width: int, *, detector_too: bool = False) -> None:
+        super().__init__(CHANNELS, width)
+        self.detector = TrunkTokens(detector.CHANNELS, width) if detector_too else None
 
     def forward(self, context: Tensor) -> Tensor:
         """(N, 2, F) -> (N, 2, E)."""
-        parts = self.dropout(self.norm(context)).unbind(dim=1)
-        return torch.stack([proj(p) for proj, p in zip(self.proj, parts, strict=True)], dim=1)
+        if self.detector is None:
+            return super().forward(context)
+        seen, detected = context.tensor_split([CHANNELS], dim=2)
+        return super().forward(seen) + self.detector(detected)

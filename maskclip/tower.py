@@ -35,14 +35,26 @@ class MaskPromptedTower(nn.Module):
         ValueError: ``depth`` prompts do not fit the tower.
     """
 
-    def __init__(self, visual: nn.Module, depth: int = 0, *, context: bool = False) -> None:
-        """``context``: regions come with what is seen of their photos, as further tokens."""
+    def __init__(
+        self,
+        visual: nn.Module,
+        depth: int = 0,
+        *,
+        context: bool = False,
+        detector_too: bool = False,
+    ) -> None:
+        """``context``: regions come with what is seen of their photos, as further tokens.
+
+        ``detector_too``: a detector sees the photos as well.
+        """
         super().__init__()
         self.visual = visual
         self.depth = depth
         needed = depth > 0 or context or _has_trunk(visual)
         self.tokens = token_path(visual) if needed else None
-        self.context = ContextTokens(self.tokens.width) if context else None
+        self.context = None
+        if context:
+            self.context = ContextTokens(self.tokens.width, detector_too=detector_too)
         self.prompts = None
         self.recompute = False  # see set_grad_checkpointing
         if depth < 0:

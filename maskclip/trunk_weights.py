@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from maskclip.hybrid import hybrid_trunk
 from maskclip.packages import PACKAGE, resolve_package
 from proposal.weight_files import read_weights
 
@@ -20,7 +21,7 @@ def load_trunk(visual: nn.Module, path: str | Path) -> None:
     Raises:
         FileNotFoundError, ValueError: as ``load_trunk_weights``.
     """
-    load_trunk_weights(visual.trunk.patch_embed.backbone, path)
+    load_trunk_weights(hybrid_trunk(visual), path)
 
 
 def load_trunk_weights(trunk: nn.Module, path: str | Path) -> None:

@@ -36,7 +36,8 @@ class TowerConfig:
     """Which CLIP is trained; with ``--init`` what is left empty stays as it was there."""
 
     model: str = ""  # anything build_clip takes; not with --init
-    trunk: str = ""  # safetensors file that a new hybrid tower's trunk starts from
+    # safetensors file, or CLIP with such a trunk, that a new hybrid tower's trunk starts from
+    trunk: str = ""
     prompt_depth: int | None = None  # L; prompts that are not there yet are made
     average_with: tuple[str, ...] = ()  # runs whose weights are averaged with those of --init
     templates: str = ""  # of the nouns, in training and later
@@ -47,6 +48,8 @@ class TowerConfig:
     text_context: int | None = None  # learned tokens before each name; 0 = the templates
     # safetensors file of the trunk that is to read the whole photos (docs/adapting.md)
     photo_context: str = ""
+    # TensorFlow.js graph model (JSON) of the detector that is to read them, too
+    photo_detector: str = ""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from maskclip.adaptation.features import fingerprint_weights
 from maskclip.clip import MaskClip
 from maskclip.images import load_image
 from maskclip.names import read_class_file
-from maskclip.photo_context import CHANNELS
 from maskclip.unseen_words import fold_noun
 from proposal.data.label_maps import read_label_maps
 from proposal.data.regions import read_map
@@ -175,7 +174,8 @@ def _look(clip: MaskClip, source: LabelSource, count: int) -> SourceCells:
         ignore_label=source.ignore_label,
     )
     rng = np.random.default_rng(0)
-    cells, whole, photo, label = [np.zeros((0, CHANNELS), np.float16)], [], [], []
+    cells, whole, photo, label = [], [], [], []
+    cells.append(np.zeros((0, clip.photo_context.channels), np.float16))
     for index, one in enumerate(tqdm(photos, desc=f"seeing {source.title}", unit="photo")):
         seen = clip.see(load_image(one.path)).cpu()  # (F, u, v)
         read = read_map(one.labels).astype(np.int64)

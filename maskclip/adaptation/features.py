@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from maskclip.adaptation.region_crops import RegionCrops
 from maskclip.clip import MaskClip
+from maskclip.hybrid import hybrid_trunk
 
 logger = logging.getLogger(__name__)
 CHUNK = 32  # crops in one forward of the trunk
@@ -76,7 +77,7 @@ def load_bank(crops: RegionCrops, clip: MaskClip, seed: int) -> FeatureBank:
 
 def fingerprint_trunk(clip: MaskClip) -> str:
     """SHA-256 of the weights of a hybrid's trunk."""
-    return fingerprint_weights(clip.tower.visual.trunk.patch_embed.backbone)
+    return fingerprint_weights(hybrid_trunk(clip.tower.visual))
 
 
 def fingerprint_weights(module: nn.Module) -> str:

@@ -11,9 +11,11 @@ from torch import Tensor
 from maskclip.adaptation.config import TowerConfig
 from maskclip.adaptation.parameters import CONTEXT, PROMPTS
 from maskclip.checkpoint import load_clip
+from maskclip.checkpoint_source import is_checkpoint
 from maskclip.clip import MaskClip
 from maskclip.clip_config import ClipConfig
 from maskclip.clip_models import build_clip
+from maskclip.hybrid import hybrid_trunk
 from maskclip.trunk_weights import load_trunk
 from proposal.checkpoint_files import load_strictly
 
@@ -36,8 +38,7 @@ def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu"
     clip = build_clip(_changed(stored.config, config))
     own, weights = clip.state_dict(), stored.state_dict()
     fresh = {name for name in PROMPTS if _shape(own, name) != _shape(weights, name)}
-    if clip.photo_context is not None and stored.photo_context is None:
-        fresh |= {name for name in own if name.startswith(CONTEXT)}
+    fresh |= {name for name in own if name.startswith(CONTEXT) and name not in weights}
     weights = {name: value for name, value in weights.items() if name not in fresh}
     weights |= {name: own[name] for name in fresh if name in own}
     load_strictly(clip, weights, config.model if init is None else str(init))
@@ -45,10 +46,21 @@ def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu"
         clip.text_context.begin(clip.text_encoder.model, clip.text_encoder.tokenizer)
     if config.photo_context:
         clip.photo_context.load(config.photo_context)
+    if config.photo_detector:
+        clip.photo_context.detector.load(config.photo_detector)
     if init is None and config.trunk:
-        load_trunk(clip.tower.visual, config.trunk)
+        _start_trunk(clip, config.trunk)
     # Convolutions take half the time on a CPU with the channels last.
     return clip.to(device).to(memory_format=torch.channels_last)
+
+
+def _start_trunk(clip: MaskClip, source: str) -> None:
+    """Take a file's weights for the trunk, or those that another hybrid tower's has learned."""
+    if not is_checkpoint(source):
+        load_trunk(clip.tower.visual, source)
+        return
+    own, other = (hybrid_trunk(each.tower.visual) for each in (clip, load_clip(source)))
+    load_strictly(own, other.state_dict(), f"the trunk of {source}")
 
 
 def _mean_weights(clips: list[MaskClip]) -> dict[str, Tensor]:
@@ -83,5 +95,6 @@ def _changed(stored: ClipConfig, config: TowerConfig) -> ClipConfig:
         "pixel_prompt": config.pixel_prompt,
         "text_context": config.text_context,
         "photo_context": True if config.photo_context else None,
+        "photo_detector": True if config.photo_detector else None,
     }
     return replace(stored, **{name: value for name, value in wanted.items() if value is not None})

@@ -28,13 +28,14 @@ def cache(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("MASKCLIP_CACHE", str(tmp_path / "cache"))
 
 
-def build(depth: int = 2, *, photo_context: bool = True) -> MaskClip:
+def build(depth: int = 2, *, photo_context: bool = True, detector: bool = False) -> MaskClip:
     torch.manual_seed(0)
     config = ClipConfig(
         name="tiny",
         model=TINY,
         prompt_depth=depth,
         photo_context=photo_context,
+        photo_detector=detector,
         templates="single",
         background="keep",
     )
@@ -63,6 +64,30 @@ def test_regions_pool_what_lies_in_them():
     assert pooled.shape == (3, 2, CHANNELS)
     torch.testing.assert_close(pooled[:, 0, 0], torch.tensor([1.0, 0.5, 0.0]))  # no pixel: zeros
     torch.testing.assert_close(pooled[:, 1], torch.full((3, CHANNELS), 0.5))
+
+
+def test_a_detector_s_map_lies_behind_on_the_same_grid():
+    torch.manual_seed(0)
+    both, photo = PhotoContext(detector_too=True), random_photo(400, 1026)
+    seen = both.see(photo)
+    assert seen.shape == (CHANNELS + 384, 13, 33)
+    assert both.shape == (2, CHANNELS + 384)
+    alone = PhotoContext()
+    alone.trunk.load_state_dict(both.trunk.state_dict())
+    torch.testing.assert_close(seen[:CHANNELS], alone.see(photo), atol=1e-3, rtol=0)
+    pooled = both.pool(seen, torch.ones(1, 400, 1026, dtype=torch.bool))
+    torch.testing.assert_close(pooled[0, 0], seen.mean(dim=(1, 2)), atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_what_the_detector_saw_counts_too():
+    clip = build(detector=True)
+    crops, masks = torch.rand(2, 3, SIDE, SIDE) * 255, torch.rand(2, SIDE, SIDE) > 0.5
+    one = torch.randn(2, 2, CHANNELS + 384)
+    other = one.clone()
+    other[:, :, CHANNELS:] = torch.randn(2, 2, 384)
+    embeddings = clip.encode_regions(crops, masks, one)
+    assert not torch.allclose(embeddings, clip.encode_regions(crops, masks, other), atol=1e-3)
 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
@@ -126,11 +151,12 @@ def test_the_trunk_stays_frozen_and_in_evaluation_mode():
     assert clip.tower.context.training
 
 
-def test_a_checkpoint_keeps_it(tmp_path):
+@pytest.mark.parametrize("detector", [False, True])
+def test_a_checkpoint_keeps_it(tmp_path, detector):
     from maskclip.checkpoint import load_clip
     from maskclip.clip_folder import save_clip
 
-    clip = build()
+    clip = build(detector=detector)
     save_clip(clip, tmp_path / "run", {})
     again = load_clip(str(tmp_path / "run"))
     photo = random_photo()
@@ -156,3 +182,29 @@ def test_a_clip_may_begin_to_read_photos(shared, tmp_path):
     expected.load(trunk)
     photo = np.asarray(Image.fromarray(random_photo()).resize((64, 64)))
     torch.testing.assert_close(clip.see(photo), expected.see(photo), atol=1e-3, rtol=0)
+
+
+def test_a_clip_that_reads_photos_may_get_a_detector(tmp_path):
+    from maskclip.adaptation.config import TowerConfig
+    from maskclip.adaptation.starting import start_clip
+    from maskclip.clip_folder import save_clip
+    from maskclip.detector import Detector
+    from tests.maskclip.test_detector import write_weights
+
+    stored, detector = build(), Detector()
+    save_clip(stored, tmp_path / "stored", {})
+    weights = write_weights(tmp_path / "nanodet.json", detector)
+    clip = start_clip(TowerConfig(photo_detector=str(weights)), tmp_path / "stored")
+    assert clip.config == replace(stored.config, photo_detector=True)
+    before = stored.state_dict()
+    after = clip.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    stem = clip.photo_context.detector.stem.weight
+    torch.testing.assert_close(stem, detector.stem.weight, atol=1e-3, rtol=0)
+    with pytest.raises(FileNotFoundError, match="there is no TensorFlow.js graph model"):
+        start_clip(TowerConfig(photo_detector="nothing.json"), tmp_path / "stored")
+
+
+def test_a_detector_needs_the_grid_of_the_other_trunk():
+    with pytest.raises(ValueError, match="photo_detector needs photo_context"):
+        ClipConfig(photo_detector=True)
