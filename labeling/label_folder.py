@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from labeling.shards import LabeledShard, Shard, ShardNotes
-from maskclip.pairs import shard_name, write_run
+from maskclip.pairs import SUMMARY, shard_name, write_run
 from proposal.whole_file import write_whole
 
 logger = logging.getLogger(__name__)
-RUN, SUMMARY = "run.json", "summary.json"
+RUN = "run.json"
 MANIFEST, SKIPPED = "manifest.jsonl", "skipped.jsonl"
 LOCK = ".lock"  # held by the process that writes here
 DRAFTS = ".*.tmp"  # what a killed process leaves of files it had not finished

@@ -16,11 +16,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from labeling.label_folder import RUN, SUMMARY, check_same_run
+from labeling.label_folder import RUN, check_same_run
 from labeling.named_folder import UNLABELLED
 from maskclip.images import load_image
 from maskclip.names import read_class_file
-from maskclip.pairs import Pair, shard_name, write_pairs, write_run, write_summary
+from maskclip.pairs import (
+    SUMMARY,
+    Pair,
+    is_complete,
+    shard_name,
+    write_pairs,
+    write_run,
+    write_summary,
+)
 from maskclip.regions import mask_at_size
 from maskclip.segmentor import Segmentor
 from proposal.data.label_maps import LabelPhoto, read_label_maps
@@ -60,7 +68,7 @@ def is_named(output: str | Path, told: dict[str, Any]) -> bool:
     if not run.is_file():
         return False
     check_same_run(run, {"config": told})
-    return (Path(output) / SUMMARY).is_file()
+    return is_complete(output)
 
 
 def name_proposals(

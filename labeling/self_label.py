@@ -18,12 +18,13 @@ from labeling.captions import CaptionedImage, read_captions
 from labeling.contact_sheet import write_contact_sheet
 from labeling.export import export_pairs
 from labeling.label_config import LabelConfig, fingerprint_captions
-from labeling.label_folder import SKIPPED, SUMMARY, LabelFolder, locked
+from labeling.label_folder import SKIPPED, LabelFolder, locked
 from labeling.labeler import Labeler
 from labeling.local_engine import LocalEngine, OneProcess
 from labeling.pair_summary import table, write_pair_summary
 from labeling.shards import LabeledShard, Shard, Tick, cut
 from labeling.worker import Work
+from maskclip.pairs import SUMMARY
 from maskclip.prediction import check_writable, choose_device
 
 ENGINES = ("local", "ray")

@@ -24,6 +24,7 @@ from maskclip.json_file import write_json
 from proposal.code_version import code_version
 from proposal.whole_file import write_whole
 
+SUMMARY = "summary.json"  # of a folder, written last
 PAIR_SCHEMA = pa.schema(
     [
         ("image", pa.string()),  # path of the photo, relative to the images root
@@ -192,8 +193,13 @@ def write_summary(folder: str | Path) -> dict[str, Any]:
         "nouns": len(nouns),
         "pairs_per_noun": dict(nouns.most_common()),
     }
-    write_json(Path(folder) / "summary.json", summary)
+    write_json(Path(folder) / SUMMARY, summary)
     return summary
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether a pairs folder was finished, not stopped half-way or still in the making."""
+    return (Path(folder) / SUMMARY).is_file()
 
 
 def write_pairs_folder(
@@ -206,7 +212,7 @@ def write_pairs_folder(
 ) -> dict[str, Any]:
     """Write a whole pairs folder afresh and return its summary."""
     folder = Path(folder)
-    for stale in [*folder.glob("pairs-*.parquet"), *folder.glob("summary.json")]:
+    for stale in [*folder.glob("pairs-*.parquet"), *folder.glob(SUMMARY)]:
         stale.unlink()
     rows = list(rows)
     for shard, start in enumerate(range(0, max(len(rows), 1), shard_size)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from maskclip.adaptation.config import PairSource
 from maskclip.annotations import coco_pairs, photo_key, read_photo_list
 from maskclip.label_pairs import label_pairs
 from maskclip.names import read_class_file
-from maskclip.pairs import PAIR_SCHEMA, Pair, images_root, read_pairs
+from maskclip.pairs import PAIR_SCHEMA, Pair, images_root, is_complete, read_pairs
 from proposal.training_record import fingerprint
+
+logger = logging.getLogger(__name__)
 
 
 def read_source(source: PairSource) -> tuple[pa.Table, Path]:
@@ -27,6 +30,12 @@ def read_source(source: PairSource) -> tuple[pa.Table, Path]:
     """
     if source.folder:
         table, root = read_pairs(source.folder), images_root(source.folder)
+        if not is_complete(source.folder):
+            logger.warning(
+                "%s is not finished (it has no summary.json): only what is there is used, and this "
+                "training cannot be resumed once there is more",
+                source.folder,
+            )
     else:
         table, root = _as_table(_annotated(source)), Path(source.images)
     if not root.is_dir():

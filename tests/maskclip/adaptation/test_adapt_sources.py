@@ -9,7 +9,8 @@ from PIL import Image
 from maskclip.adaptation import AdaptConfig, train
 from maskclip.adaptation.config import DataConfig, PairSource, TowerConfig, TrainConfig
 from maskclip.adaptation.pair_table import read_table
-from maskclip.adaptation.sources import fingerprint_sources
+from maskclip.adaptation.sources import fingerprint_sources, read_source
+from maskclip.pairs import Pair, write_pairs_folder
 
 
 @pytest.fixture
@@ -120,3 +121,17 @@ def test_a_training_on_all_kinds_at_once(labelled, colour_pairs, start, tmp_path
 def test_a_source_is_of_one_kind_and_complete(settings, says):
     with pytest.raises(ValueError, match=says):
         PairSource(**settings)
+
+
+def test_a_folder_that_is_still_being_made_is_told(labelled, caplog):
+    pair = Pair.from_mask(np.ones((6, 8), bool), image="7.jpg", noun="sky")
+    folder = labelled / "pairs"
+    folder.mkdir()
+    write_pairs_folder(folder, [pair], images=labelled / "images", config={})
+    source = PairSource(folder=str(folder))
+    read_source(source)
+    assert not caplog.messages
+    (folder / "summary.json").unlink()
+    table, _ = read_source(source)
+    assert table.num_rows == 1
+    assert f"{folder} is not finished" in caplog.text
