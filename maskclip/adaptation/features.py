@@ -81,11 +81,14 @@ def fingerprint_trunk(clip: MaskClip) -> str:
 
 
 def fingerprint_weights(module: nn.Module) -> str:
-    """SHA-256 of a module's weights and their names."""
+    """SHA-256 of a module's weights and their names; zeros count without their signs.
+
+    A running average of a frozen -0.0 is 0.0, and what is computed with it the same.
+    """
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        digest.update((value.detach().cpu().contiguous() + 0).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -8,7 +8,11 @@ import torch
 from open_clip.timm_model import TimmModel
 from safetensors.torch import load_file, save_file
 
-from maskclip.hybrid import TRUNKS, HybridConfig, build_trunk, register_hybrid
+from maskclip.adaptation.config import TowerConfig
+from maskclip.adaptation.starting import start_clip
+from maskclip.clip_folder import save_clip
+from maskclip.clip_models import build_clip, nano_config
+from maskclip.hybrid import TRUNKS, HybridConfig, build_trunk, hybrid_trunk, register_hybrid
 from maskclip.trunk_weights import load_trunk, load_trunk_weights
 
 TINY = HybridConfig(side=32, width=64, depth=1)
@@ -118,3 +122,20 @@ def test_a_pth_file_executes_nothing(tmp_path, capsys):
     with pytest.raises(ValueError, match=r"cannot be read as a \.pth file of weights"):
         load_trunk_weights(build_trunk(32, head=True, kind="lite0"), tmp_path / "evil.pth")
     assert "executed" not in capsys.readouterr().out
+
+
+def test_a_tower_may_start_from_the_trunk_of_another(tmp_path):
+    learned = build_clip(nano_config("maskclip_nano_64_w64_d2_s32"))
+    save_clip(learned, tmp_path / "learned", {})
+    config = TowerConfig(model="maskclip_nano_64_w128_d1_s32", trunk=str(tmp_path / "learned"))
+    started = hybrid_trunk(start_clip(config, None).tower.visual).state_dict()
+    for name, value in hybrid_trunk(learned.tower.visual).state_dict().items():
+        assert torch.equal(started[name], value), name
+    config = TowerConfig(model="maskclip_nano_64_w128_d1_s32_h", trunk=str(tmp_path / "learned"))
+    with pytest.raises(ValueError, match=r"the trunk of .*learned does not fit"):
+        start_clip(config, None)
+
+
+def test_a_tower_without_a_trunk_is_told():
+    with pytest.raises(ValueError, match="only hybrid towers have a convolutional trunk, got a Id"):
+        hybrid_trunk(torch.nn.Identity())
