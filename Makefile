@@ -8,10 +8,9 @@ OUTPUT ?= output
 CLIP   := $(RUN) tools/train_net.py --stage clip
 DENSE  := $(RUN) tools/train_net.py --stage dense
 PROPOSAL := $(RUN) tools/train_net.py --stage proposal
-CROPS  := clip.background_strength=0.25
-NANO   := segmentor.fusion_weight=0.9 segmentor.temperature=14 segmentor.background=threshold:0.35 \
-  segmentor.objectness_power=0.5 segmentor.certainty_power=0.5 segmentor.size_power=0.25 \
-  segmentor.min_objectness=0.05 segmentor.dense_weight=0.4 segmentor.dense_temperature=40 $(CROPS)
+NANO   := segmentor.fusion_weight=0.95 segmentor.temperature=14 segmentor.background=threshold:0.35 \
+  segmentor.objectness_power=0.5 segmentor.size_power=0.25 segmentor.min_objectness=0.05 \
+  segmentor.dense_weight=0.4 segmentor.dense_temperature=40 clip.box_margin=0.05
 DETECTOR := runs/detector/nanodet.json
 NAMED  := coco coco128 msrc_v2 coco_unlabelled flickr8k_1000
 UNSEEN := configs/vocabularies/coco_unseen_words.txt
@@ -87,23 +86,28 @@ nano: $(READY) $(DETECTOR)
 	$(CLIP) --config configs/clip_nano_2_regions.yaml \
 	  --init runs/clip_nano_1 --output runs/clip_nano_2 --resume
 	$(CLIP) --config configs/clip_nano_3_detector.yaml --output runs/clip_nano_3 --resume
+	$(CLIP) --config configs/clip_nano_3_detector.yaml --output runs/clip_nano_3_drop --resume \
+	  --set data.sources.2.weight=0.5 data.sources.3.weight=0.3 train.dropout=0.3
+	$(CLIP) --config configs/clip_nano_4_mean.yaml --init runs/clip_nano_3 --output runs/clip_nano_4 --resume
 	$(DENSE) --config configs/dense_nano.yaml \
-	  --init runs/clip_nano_3 --output runs/dense_nano --resume
+	  --init runs/clip_nano_4 --output runs/dense_nano --resume
 	rm -rf runs/nano
 	$(RUN) tools/convert_checkpoint.py --from parts --proposal runs/proposal_nano_3 \
 	  --clip runs/dense_nano --name nano --half --output runs/nano --set $(NANO)
 	$(RUN) tools/measure_nano.py --model runs/nano --shared ../shared --output runs/nano.quality.json
 	@echo "The model is in runs/nano; copy it to maskclip/weights/nano to package it."
 
-# The same image tower without 15 of COCO's names, for measuring what it makes of names never seen,
-# after `make nano`, whose data it shares.
-twin: $(READY) $(DETECTOR)
+# The same image tower without 15 of COCO's names, and without the detector, which was taught them, for
+# measuring what it makes of names never seen; after `make nano`, whose data it shares.
+twin: $(READY)
 	$(CLIP) --config configs/clip_nano_1_names.yaml --output runs/twin_1 --resume \
 	  --set data.leave_out_nouns=$(UNSEEN)
 	$(CLIP) --config configs/clip_nano_2_regions.yaml --init runs/twin_1 --output runs/twin_2 --resume \
 	  --set data.leave_out_nouns=$(UNSEEN)
-	$(RUN) tools/measure_nano.py --model runs/twin_2 --shared ../shared --only regions \
-	  --set $(CROPS) --output runs/twin.quality.json
+	$(CLIP) --config configs/clip_nano_3_detector.yaml --output runs/twin_3 --resume \
+	  --set clip.trunk=runs/twin_2 "clip.photo_detector=''" data.leave_out_nouns=$(UNSEEN)
+	$(RUN) tools/measure_nano.py --model runs/twin_3 --shared ../shared --only regions \
+	  --output runs/twin.quality.json
 
 # The paper's ablation in small (docs/ablation.md), on one core; goes on where it was stopped.
 ablation: $(READY)
