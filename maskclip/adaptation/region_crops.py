@@ -39,6 +39,15 @@ class RegionCrops:
         self.background = clip.config.background
         self.background_strength = clip.config.background_strength
         self.interpolation = clip.config.interpolation
+        # What plain crops depend on, besides the regions
+        self.spec = [
+            self.side,
+            self.background,
+            self.background_strength,
+            self.box_margin,
+            clip.config.fill,
+            self.interpolation,
+        ]
         self._photos = PhotoMemory(MEMORY_BYTES // max(1, workers))
 
     def cut(self, region: int, varied: np.random.Generator | None) -> tuple[Tensor, Tensor]:

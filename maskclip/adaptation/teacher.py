@@ -28,10 +28,20 @@ class RegionTeacher(nn.Module):
     """
 
     def __init__(
-        self, clip: MaskClip, table: PairTable, config: TrainConfig, *, cached: bool = False
+        self,
+        clip: MaskClip,
+        table: PairTable,
+        config: TrainConfig,
+        *,
+        cached: bool = False,
+        hint_weight: float = 0.0,
     ) -> None:
-        """``cached``: batches hold what a hybrid's trunk made of the crops."""
+        """``cached``: batches hold what a hybrid's trunk made of the crops.
+
+        ``hint_weight``: of the loss that draws regions to what a classifier makes of them.
+        """
         super().__init__()
+        self.hint_weight = hint_weight
         self.clip = clip
         self.config = config
         self.cached = cached
@@ -43,8 +53,17 @@ class RegionTeacher(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """n regions of this process -> the loss, over all processes where it contrasts."""
-        config, nouns = self.config, batch.nouns.to(self.clip.device)
+        nouns = batch.nouns.to(self.clip.device)
         regions = self.encode(batch)  # (n, D)
+        losses = self._contrast(regions, nouns)
+        if self.hint_weight:
+            away = 1 - (regions * batch.hints.to(regions)).sum(-1)  # (n,)
+            losses["loss_classifier"] = self.hint_weight * away.mean()
+        return losses
+
+    def _contrast(self, regions: Tensor, nouns: Tensor) -> dict[str, Tensor]:
+        """(n, D) unit length, (n,) int64 -> the loss over nouns."""
+        config = self.config
         options = {
             "scale": self.clip.log_logit_scale.exp(),
             "label_smoothing": config.label_smoothing,

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from maskclip.adaptation.accuracy import accuracy
 from maskclip.adaptation.batches import FeatureStream, PairStream, load_batches
+from maskclip.adaptation.class_teacher import load_hints
 from maskclip.adaptation.config import MAY_CHANGE, AdaptConfig
 from maskclip.adaptation.context import load_context
 from maskclip.adaptation.features import load_bank
@@ -98,10 +99,14 @@ def make_stream(table: PairTable, clip: MaskClip, config: AdaptConfig) -> PairSt
     crops = RegionCrops(table, clip, config.data, workers=config.train.workers)
     examples = config.train.steps * config.train.batch_size
     context = load_context(table, clip, config.data.context_cache)
+    hints = None
+    if config.classifier.weight:
+        leave_out = _left_out(config)
+        hints = load_hints(crops, clip, config.classifier, config.data.context_cache, leave_out)
     if not config.data.cache:
-        return PairStream(crops, config.train, examples, context)
+        return PairStream(crops, config.train, examples, context, hints)
     bank = load_bank(crops, clip, config.train.seed)
-    return FeatureStream(crops, config.train, examples, bank, context)
+    return FeatureStream(crops, config.train, examples, bank, context, hints)
 
 
 def make_measure(config: AdaptConfig, exclusive: list[str]) -> Measure:
@@ -128,9 +133,9 @@ def _train(config: AdaptConfig, output: Path, init: str | Path | None, resume: b
     """One part of a training: the same weights learn from its first step to its last."""
     started = time.monotonic()
     torch.manual_seed(config.train.seed)
-    unwanted = config.data.leave_out_nouns
-    leave_out = read_left_out(unwanted) if unwanted else frozenset()
-    table = read_table(config.data.sources, hold_out=config.data.hold_out, leave_out=leave_out)
+    table = read_table(
+        config.data.sources, hold_out=config.data.hold_out, leave_out=_left_out(config)
+    )
     config = _settled(config, table)
     measure = make_measure(config, table.exclusive_nouns())
     clip = start_clip(config.clip, init, own_device())
@@ -162,6 +167,12 @@ def _train(config: AdaptConfig, output: Path, init: str | Path | None, resume: b
     return _report(output, measure(kept), started, len(table))
 
 
+def _left_out(config: AdaptConfig) -> frozenset[str]:
+    """The nouns that are to teach nothing."""
+    unwanted = config.data.leave_out_nouns
+    return read_left_out(unwanted) if unwanted else frozenset()
+
+
 def _taught(before: tuple[str, ...], table: PairTable) -> tuple[str, ...]:
     """The nouns that a CLIP was trained on, with those of all pairs that may be drawn now."""
     drawn = {table.nouns[noun] for noun in set(table.pair_noun[table.weights() > 0].tolist())}
@@ -184,7 +195,13 @@ def _settled(config: AdaptConfig, table: PairTable) -> AdaptConfig:
 
 def _learner(clip: MaskClip, table: PairTable, config: AdaptConfig) -> Learner:
     optimizer = build_optimizer(clip, config.train)
-    teacher = RegionTeacher(clip, table, config.train, cached=bool(config.data.cache))
+    teacher = RegionTeacher(
+        clip,
+        table,
+        config.train,
+        cached=bool(config.data.cache),
+        hint_weight=config.classifier.weight,
+    )
     optimizer.register_step_post_hook(teacher.clamp_scale)
     schedule = LambdaLR(optimizer, schedule_factor(config.train))
     return Learner(teacher, clip, optimizer, schedule)
