@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from maskclip.hybrid import hybrid_trunk
 from maskclip.photo_context import ContextTokens
 from proposal.inference_copy import InferenceCopy
 
@@ -256,7 +257,7 @@ class TimmTokens:
 
     def trunk_features(self, crops: Tensor) -> Tensor:
         """(N, 3, S, S) -> (N, F, h, w)."""
-        features = self._inference.of(self.visual.trunk.patch_embed.backbone)(crops)
+        features = self._inference.of(hybrid_trunk(self.visual))(crops)
         return features[-1] if isinstance(features, (list, tuple)) else features
 
     def project_features(self, features: Tensor) -> Tensor:

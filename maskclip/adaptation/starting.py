@@ -34,6 +34,11 @@ def start_clip(config: TowerConfig, init: str | Path | None, device: str = "cpu"
         raise ValueError("a training needs a CLIP to start from: give --init or set clip.model")
     stored = load_clip(config.model if init is None else str(init))
     if config.average_with:
+        for folder in config.average_with:
+            if not is_checkpoint(folder):
+                raise FileNotFoundError(
+                    f"clip.average_with must name runs or checkpoint folders, got {folder!r}"
+                )
         stored.load_state_dict(_mean_weights([stored, *map(load_clip, config.average_with)]))
     clip = build_clip(_changed(stored.config, config))
     own, weights = clip.state_dict(), stored.state_dict()

@@ -40,6 +40,10 @@ def test_the_mean_of_runs_is_the_mean_of_their_weights(colour_pairs, start, conf
     with pytest.raises(ValueError, match="same architecture"):
         start_clip(tower, start)  # no prompts there
     train(replace(config, train=replace(config.train, steps=0)), tmp_path / "zero", init=start)
+    with pytest.raises(
+        FileNotFoundError, match="must name runs or checkpoint folders, got 'nothing'"
+    ):
+        start_clip(replace(tower, average_with=("nothing",)), tmp_path / "zero")
     zero = load_clip(str(tmp_path / "zero"))
     mean = start_clip(tower, tmp_path / "zero").state_dict()
     for name, value in one.state_dict().items():
