@@ -12,19 +12,18 @@ R: regions, C: classes, F: channels of the classifier's features, D: embedding s
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from maskclip.adaptation.config import ClassifierConfig
+from maskclip.adaptation.disk_cache import load_or_compute
 from maskclip.adaptation.features import CHUNK, fingerprint_weights
 from maskclip.adaptation.region_crops import RegionCrops
 from maskclip.clip import MaskClip
@@ -33,14 +32,13 @@ from maskclip.names import read_class_file
 from maskclip.trunk_weights import load_classifier, load_trunk_weights
 from maskclip.unseen_words import fold_noun
 from proposal.inference_copy import InferenceCopy
-from proposal.whole_file import open_whole
 
 TEMPERATURE = 2.0  # of the classes' logits; the likeliest class alone says too little
 RIDGE = 1.0  # of the regression; the texts, less their mean, are shorter than 1
 
 
-class ClassTeacher(nn.Module):
-    """A convolutional classifier, and the texts of its classes in a CLIP's space."""
+class ClassTeacher:
+    """A convolutional classifier on a CLIP's device, and the texts of its classes in its space."""
 
     def __init__(
         self, config: ClassifierConfig, clip: MaskClip, leave_out: Collection[str] = ()
@@ -51,11 +49,10 @@ class ClassTeacher(nn.Module):
             FileNotFoundError: the weights or the file of names are missing.
             ValueError: they do not fit, or no class is left.
         """
-        super().__init__()
         names = read_class_file(config.names)
-        self.trunk = build_trunk(32, True, config.trunk)
+        self.trunk = build_trunk(32, True, config.trunk).eval()
         load_trunk_weights(self.trunk, config.weights)
-        self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.trunk.to(clip.device, memory_format=torch.channels_last)
         weight, bias = load_classifier(config.weights, len(names))  # (C, F), (C,)
         kept = [index for index, name in enumerate(names) if fold_noun(name) not in leave_out]
         if not kept:
@@ -94,37 +91,25 @@ def load_hints(
     points = torch.zeros(len(crops.table.regions), clip.embed_dim)
     for source in range(len(crops.table.sources)):
         own = np.flatnonzero(crops.table.region_source == source)
-        key = {
+        parts = {
             "classifier": trunk_sha256,
             "regions": crops.table.fingerprint(source),
             "crops": crops.spec,
         }
-        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-        path = Path(cache) / f"{digest}.classes.npy" if cache else None
-        features = _read_features(teacher, crops, clip, own, path)
+        compute = partial(_see_regions, teacher, crops, clip, own)
+        features = load_or_compute(cache, parts, "classes", compute)
         points[own] = teacher.points(torch.from_numpy(features.astype(np.float32)))
     return points
 
 
-def _read_features(
-    teacher: ClassTeacher,
-    crops: RegionCrops,
-    clip: MaskClip,
-    regions: NDArray[np.int64],
-    path: Path | None,
+def _see_regions(
+    teacher: ClassTeacher, crops: RegionCrops, clip: MaskClip, regions: NDArray[np.int64]
 ) -> NDArray[np.float16]:
-    """(R_s, F) of the plain crops of ``regions``, from the file or computed now."""
-    if path is not None and path.is_file():
-        return np.load(path)
-    teacher.to(clip.device)
+    """(R_s, F) of the plain crops of ``regions``."""
     found = np.zeros((len(regions), teacher.weight.shape[1]), dtype=np.float16)
     starts = range(0, len(regions), CHUNK)
     for start in tqdm(starts, desc="classifier", unit_scale=CHUNK, unit=" regions"):
         cut, _ = crops.cut_many(regions[start : start + CHUNK], None)
         seen = teacher.see(clip.normalise(cut.to(clip.device)))
         found[start : start + CHUNK] = seen.half().cpu().numpy()
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open_whole(path) as file:
-            np.save(file, found)
     return found

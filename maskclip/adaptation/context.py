@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from maskclip.adaptation.disk_cache import load_or_compute
 from maskclip.adaptation.features import fingerprint_weights
 from maskclip.adaptation.pair_table import PairTable
 from maskclip.clip import MaskClip
 from maskclip.images import load_image
-from proposal.whole_file import open_whole
 
 
 @dataclass(frozen=True)
@@ -46,17 +44,8 @@ def load_context(table: PairTable, clip: MaskClip, cache: str = "") -> ContextBa
     trunk_sha256 = fingerprint_weights(clip.photo_context)
     for source in range(len(table.sources)):
         own = np.flatnonzero(table.region_source == source)
-        key = hashlib.sha256(json.dumps([table.fingerprint(source), trunk_sha256]).encode())
-        path = Path(cache) / f"{key.hexdigest()[:24]}.context.npy" if cache else None
-        if path is not None and path.is_file():
-            kept.append(np.load(path))
-            continue
-        found = _compute(table, own, clip)
-        kept.append(found)
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open_whole(path) as file:
-                np.save(file, found)
+        parts = [table.fingerprint(source), trunk_sha256]
+        kept.append(load_or_compute(cache, parts, "context", partial(_compute, table, own, clip)))
     places = np.concatenate([np.flatnonzero(table.region_source == s) for s in range(len(kept))])
     context = np.concatenate(kept)
     everything = np.empty_like(context)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from maskclip.adaptation.disk_cache import cache_key
 from maskclip.adaptation.region_crops import RegionCrops
 from maskclip.clip import MaskClip
 from maskclip.hybrid import hybrid_trunk
@@ -101,7 +101,7 @@ def _key(crops: RegionCrops, source: int, seed: int, trunk_sha256: str) -> str:
         "vary": [spec.views, spec.area_range, config.ratio_range, config.brightness, config.flip],
         "seed": seed,
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+    return cache_key(parts)
 
 
 @torch.no_grad()

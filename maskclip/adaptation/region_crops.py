@@ -39,16 +39,20 @@ class RegionCrops:
         self.background = clip.config.background
         self.background_strength = clip.config.background_strength
         self.interpolation = clip.config.interpolation
-        # What plain crops depend on, besides the regions
-        self.spec = [
+        self.fill = clip.config.fill
+        self._photos = PhotoMemory(MEMORY_BYTES // max(1, workers))
+
+    @property
+    def spec(self) -> list:
+        """All that plain crops depend on besides their regions, for the keys of caches."""
+        return [
             self.side,
             self.background,
             self.background_strength,
             self.box_margin,
-            clip.config.fill,
+            self.fill,
             self.interpolation,
         ]
-        self._photos = PhotoMemory(MEMORY_BYTES // max(1, workers))
 
     def cut(self, region: int, varied: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """Index of a region -> (3, S, S) RGB in 0-255 and (S, S) bool, varied at random or not."""

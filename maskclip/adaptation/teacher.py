@@ -52,7 +52,7 @@ class RegionTeacher(nn.Module):
         self.register_buffer("taught", taught, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """n regions of this process -> the loss, over all processes where it contrasts."""
+        """n regions of this process -> the losses, over all processes where they contrast."""
         nouns = batch.nouns.to(self.clip.device)
         regions = self.encode(batch)  # (n, D)
         losses = self._contrast(regions, nouns)
