@@ -60,7 +60,7 @@ class ClassTeacher:
         texts = clip.encode_nouns(tuple(names[index] for index in kept)).cpu()  # (C, D)
         self.texts = texts - texts.mean(0)
         self.weight, self.bias = weight[kept], bias[kept]
-        rows = F.normalize(self.weight - weight.mean(0), dim=-1)  # (C, F)
+        rows = F.normalize(self.weight - self.weight.mean(0), dim=-1)  # (C, F)
         kernel = self.texts @ self.texts.mT + RIDGE * torch.eye(len(kept))  # (C, C)
         self.to_text = rows.mT @ torch.linalg.solve(kernel, self.texts)  # (F, D)
         self._inference = InferenceCopy()

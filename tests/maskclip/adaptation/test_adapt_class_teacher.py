@@ -64,7 +64,7 @@ def test_what_looks_like_a_class_lies_nearest_to_its_text(classifier, start):
     assert (points @ apart.mT).argmax(1).tolist() == [0, 1, 2, 3]
 
 
-def test_classes_that_are_left_out_teach_nothing(classifier, start):
+def test_classes_that_are_left_out_teach_nothing(classifier, start, tmp_path):
     clip = load_clip(str(start))
     whole, less = ClassTeacher(classifier, clip), ClassTeacher(classifier, clip, {"blue"})
     texts = clip.encode_nouns(("red", "green", "yellow"))
@@ -72,6 +72,12 @@ def test_classes_that_are_left_out_teach_nothing(classifier, start):
     features = 60 * F.normalize(whole.weight[1:2], dim=-1)
     blue = clip.encode_nouns(("blue",))[0] - texts.mean(0)
     assert less.points(features) @ blue < whole.points(features) @ blue
+    stored = load_file(classifier.weights)
+    stored["classifier.weight"][2] = 7.0  # of blue, after the background and red
+    save_file(stored, tmp_path / "changed.safetensors")
+    changed = replace(classifier, weights=str(tmp_path / "changed.safetensors"))
+    found = ClassTeacher(changed, clip, {"blue"}).points(features)
+    torch.testing.assert_close(found, less.points(features))
     with pytest.raises(ValueError, match="leaves no class of"):
         ClassTeacher(classifier, clip, set(NAMES))
 
@@ -100,18 +106,23 @@ def test_regions_are_drawn_to_what_the_classifier_makes_of_them(
     classifier, colour_pairs, start, config_for, tmp_path
 ):
     config = replace(config_for(colour_pairs, log_period=30), classifier=classifier)
-    away = {}
-    for weight in (1e-6, 2.0):
-        drawn = replace(config, classifier=replace(classifier, weight=weight))
-        train(drawn, tmp_path / f"run{weight}", init=start)
-        lines = (tmp_path / f"run{weight}" / "metrics.jsonl").read_text().splitlines()
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join(NAMES[2:]))
+
+    def away(weight: float, name: str, leave_out: str = "") -> float:
+        drawn = replace(
+            config,
+            classifier=replace(classifier, weight=weight),
+            data=replace(config.data, leave_out_nouns=leave_out),
+        )
+        assert train(drawn, tmp_path / name, init=start)
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         (loss,) = (json.loads(line)["loss_classifier"] for line in lines if "loss_c" in line)
-        away[weight] = loss / weight
-    assert away[2.0] < 0.7 * away[1e-6]
-    left_out = tmp_path / "words.txt"
-    left_out.write_text("\n".join(NAMES[2:]))
-    data = replace(config.data, leave_out_nouns=str(left_out))
-    assert train(replace(config, data=data), tmp_path / "less", init=start)
+        return loss / weight
+
+    drawn = away(2.0, "drawn")
+    assert drawn < 0.7 * away(1e-6, "alone")
+    assert abs(away(2.0, "less", str(words)) - drawn) > 1e-3
 
 
 @pytest.mark.parametrize(
