@@ -98,11 +98,11 @@ def make_stream(table: PairTable, clip: MaskClip, config: AdaptConfig) -> PairSt
     """The training's examples: crops, or cached features."""
     crops = RegionCrops(table, clip, config.data, workers=config.train.workers)
     examples = config.train.steps * config.train.batch_size
-    context = load_context(table, clip, config.data.context_cache)
     hints = None
-    if config.classifier.weight:
+    if config.classifier.weight:  # before the photos, so that files that do not fit are told soon
         leave_out = _left_out(config)
         hints = load_hints(crops, clip, config.classifier, config.data.context_cache, leave_out)
+    context = load_context(table, clip, config.data.context_cache)
     if not config.data.cache:
         return PairStream(crops, config.train, examples, context, hints)
     bank = load_bank(crops, clip, config.train.seed)
